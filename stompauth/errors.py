@@ -1,0 +1,220 @@
+"""Every error that stompauth raises on purpose, and the codes that a client can meet.
+
+- :exc:`StompAuthError`
+
+  - :exc:`ConfigError`: the configuration has mistakes; holds all of them
+  - :exc:`BadToken`: a JWT did not verify
+
+    - :exc:`TokenExpired`: it would have, before its ``exp``
+
+  - :exc:`TicketRefused`: a ticket is unknown, expired or used
+
+    - :exc:`TicketReplayed`: it is known to have been used before
+
+  - :exc:`Unavailable`: a store, key source or broker cannot answer now
+  - :exc:`Denied`: an HTTP request or a WebSocket handshake is turned down
+  - :exc:`Refused`: a STOMP frame is turned down; holds the ERROR code
+
+    - :exc:`RemoteProtocolError`: the peer broke the STOMP specification
+
+  - :exc:`LocalProtocolError`: we did, or our caller
+
+No text of these errors holds a secret, or anything that a peer sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stompauth.tickets.grant import TicketGrant
+
+
+class StompAuthError(Exception):
+    """The root of the tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One mistake in a configuration: the path of its key, as ``jwt.issuer``, and a sentence."""
+
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}" if self.path else self.text
+
+
+class ConfigError(StompAuthError):
+    """A configuration that cannot be used.
+
+    :ivar mistakes: every mistake that was found, in the order of the file.
+    """
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+class BadToken(StompAuthError):
+    """A JWT did not verify.
+
+    :ivar reason: which check failed, for our own log; a peer is never told.
+    """
+
+    code = "bad-token"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class TokenExpired(BadToken):
+    """A JWT that is past its ``exp`` by more than the leeway, and good otherwise."""
+
+    code = "token-expired"
+
+    def __init__(self) -> None:
+        super().__init__("expired")
+
+
+class TicketRefused(StompAuthError):
+    """A ticket that opens nothing: unknown, expired, voided or used. A peer sees no difference."""
+
+
+class TicketReplayed(TicketRefused):
+    """A ticket came a second time, which its owner does not do: it has leaked.
+
+    :ivar grant: what the ticket had been issued for.
+    """
+
+    def __init__(self, grant: TicketGrant) -> None:
+        self.grant = grant
+        super().__init__("used before")
+
+
+class Unavailable(StompAuthError):
+    """Something that we depend on cannot answer now; then nothing is waved through.
+
+    :ivar retry_after: seconds after which it may be worth another try.
+    """
+
+    def __init__(self, what: str, retry_after: float = 1.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(what)
+
+
+class Denied(StompAuthError):
+    """An HTTP request or a WebSocket handshake is turned down.
+
+    :ivar status: the HTTP status code.
+    :ivar slug: the ``error`` of the ticket endpoint's JSON answer.
+    :ivar retry_after: whole seconds for ``Retry-After``, or None.
+    """
+
+    def __init__(self, status: int, slug: str, retry_after: int | None = None) -> None:
+        self.status = status
+        self.slug = slug
+        self.retry_after = retry_after
+        super().__init__(f"{status} {slug}")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """What follows from a code: the close status of RFC 6455 section 7.4, and the fixed texts."""
+
+    close: int
+    message: str
+    explanation: str
+
+
+#: Every ERROR code that stompauth itself sends.
+ERROR_CODES: dict[str, ErrorCode] = {
+    "shutdown": ErrorCode(1001, "Server is stopping", "Come back with a fresh ticket."),
+    "drain": ErrorCode(1012, "Server is draining", "Come back with a fresh ticket."),
+    "malformed": ErrorCode(1002, "Malformed frame", "The bytes are not a STOMP frame."),
+    "missing-header": ErrorCode(
+        1002, "Header missing", "The command requires a header that the frame does not have."
+    ),
+    "bad-header": ErrorCode(1002, "Bad header", "A header has a value that it cannot have."),
+    "unexpected-frame": ErrorCode(
+        1002, "Unexpected frame", "The command is not one that may be sent now."
+    ),
+    "unknown-version": ErrorCode(
+        1002, "No common version", "Supported protocol versions are 1.0 1.1 1.2."
+    ),
+    "duplicate-id": ErrorCode(1002, "Duplicate id", "The id is in use in this session already."),
+    "unknown-subscription": ErrorCode(
+        1002, "Unknown subscription", "The session has no subscription of that id."
+    ),
+    "unknown-ack": ErrorCode(
+        1002, "Unknown acknowledgement", "The session holds no unacknowledged message of that id."
+    ),
+    "unknown-transaction": ErrorCode(
+        1002, "Unknown transaction", "The session has no open transaction of that name."
+    ),
+    "bad-destination": ErrorCode(
+        1002, "Bad destination", "The destination does not follow the grammar of destinations."
+    ),
+    "no-such-destination": ErrorCode(
+        1002, "No such destination", "Nothing here serves that destination."
+    ),
+    "too-large": ErrorCode(1009, "Frame too large", "A limit on the size of frames was passed."),
+    "internal": ErrorCode(1011, "Internal error", "The server failed; it is not your fault."),
+    "broker-unavailable": ErrorCode(
+        1013, "Broker unavailable", "The message broker cannot be reached now."
+    ),
+    "bad-token": ErrorCode(4401, "Bad token", "The token was not accepted; get a new one."),
+    "token-expired": ErrorCode(4401, "Token expired", "The token has expired; get a new one."),
+    "replaced": ErrorCode(4401, "Replaced", "The session was replaced by another."),
+    "access-denied": ErrorCode(4403, "Access denied", "No rule allows this."),
+    "revoked": ErrorCode(4403, "Revoked", "Access was withdrawn."),
+    "connect-timeout": ErrorCode(4408, "CONNECT timeout", "No session was made in time."),
+    "heartbeat-timeout": ErrorCode(4408, "Heart-beat timeout", "Nothing was heard for too long."),
+    "frame-timeout": ErrorCode(4408, "Frame timeout", "A frame took too long to arrive."),
+    "subject-mismatch": ErrorCode(
+        4409, "Subject mismatch", "The token is of another subject than the session."
+    ),
+    "limit": ErrorCode(4429, "Limit reached", "A limit of this server was reached."),
+    "slow-consumer": ErrorCode(
+        4429, "Slow consumer", "Messages were not read as fast as they were sent."
+    ),
+    "queue-full": ErrorCode(4429, "Queue full", "The queue holds as much as it may."),
+}
+
+
+class Refused(StompAuthError):
+    """A frame is turned down: the client gets an ERROR with this code, then the close for it.
+
+    Interceptors and handlers may raise it with one of :data:`ERROR_CODES`, or with a slug of their
+    own, which closes with 4403.
+
+    :ivar code: the slug in the ERROR's ``code`` header.
+    :ivar headers: further headers of the ERROR.
+    :ivar notify: whether a notice is enough, so that the session can go on.
+    """
+
+    def __init__(
+        self, code: str, headers: dict[str, str] | None = None, *, notify: bool = False
+    ) -> None:
+        self.code = code
+        self.headers = headers or {}
+        self.notify = notify
+        super().__init__(code)
+
+    @property
+    def consequence(self) -> ErrorCode:
+        """The close status and the fixed texts of this code."""
+        known = ERROR_CODES.get(self.code)
+        return known or ErrorCode(4403, "Refused", "The server refused the frame.")
+
+
+class RemoteProtocolError(Refused):
+    """The peer broke the STOMP specification, or a limit that we put on its frames."""
+
+
+class LocalProtocolError(StompAuthError):
+    """We, or code that uses us, asked for something that the STOMP specification forbids."""
