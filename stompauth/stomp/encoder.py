@@ -1,0 +1,189 @@
+"""Frames to bytes.
+
+No header ever reaches the wire raw: what the receiving session's version cannot express is left
+out, or refused where leaving it out would change the meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from stompauth.errors import LocalProtocolError
+from stompauth.stomp.frame import BODY_COMMANDS, COMMANDS, UNESCAPED_COMMANDS, Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+#: What has to be looked at in some version; surrogates have no place in UTF-8.
+_SPECIAL: Final = re.compile("[\\\\:\r\n\0\ud800-\udfff]")
+
+#: Per version, what replaces a character ("Value Encoding").
+_ESCAPES: Final[dict[str, dict[int, str]]] = {
+    "1.0": {},
+    "1.1": str.maketrans({"\\": "\\\\", "\n": "\\n", ":": "\\c"}),
+    "1.2": str.maketrans({"\\": "\\\\", "\r": "\\r", "\n": "\\n", ":": "\\c"}),
+}
+
+#: Per version, what no name and no value can hold.
+_UNWRITABLE: Final = {
+    "1.0": re.compile("[\r\n\0\ud800-\udfff]"),
+    "1.1": re.compile("[\r\0\ud800-\udfff]"),
+    "1.2": re.compile("[\0\ud800-\udfff]"),
+}
+
+#: Computed from the body; nobody else's is believed.
+_COMPUTED: Final = frozenset({"content-length"})
+
+#: What differs from one delivery of a message to the next.
+_PER_DELIVERY: Final = frozenset(
+    {"content-length", "subscription", "ack", "redelivered", "delivery-count"}
+)
+
+
+def encode(frame: Frame, version: str) -> bytes:
+    """Return the frame as the version writes it, with ``content-length`` if it has a body.
+
+    A header that the version cannot express is left out: CR or LF in 1.0, CR in 1.1, a colon in a
+    name in 1.0, NUL and surrogates, an empty name, and a name that ends with a space.
+
+    :param version: the session's version.
+    :raises LocalProtocolError: there is no such command; it has a body and may have none; or it is
+        CONNECT, STOMP or CONNECTED, which know no escapes, with a header that would need one.
+    """
+    command = frame.command
+    body = frame.body
+    if command not in COMMANDS:
+        raise LocalProtocolError("not a STOMP command")
+    if body and command not in BODY_COMMANDS:
+        raise LocalProtocolError(f"{command} has no body")
+    if command in UNESCAPED_COMMANDS:
+        lines = _write_unescaped(frame.headers)
+    else:
+        lines = _write_headers(frame.headers, version, _COMPUTED)
+    if body:
+        lines += f"content-length:{len(body)}\n"
+    return b"%b\n%b\0" % (f"{command}\n{lines}".encode(), body)
+
+
+def is_text(data: bytes) -> bool:
+    """Whether the octets are valid UTF-8 and may go out in a WebSocket text message."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class MessageTemplate:
+    """A MESSAGE that goes to many subscriptions: built once, spliced for each.
+
+    :param headers: of every delivery; not to be changed afterwards. The ones that belong to one
+        delivery are passed over here: ``subscription``, ``ack``, ``redelivered`` and
+        ``delivery-count``.
+    :param body: the octets of the body.
+    """
+
+    __slots__ = ("_end", "_headers", "_heads", "_is_text", "_length", "_spliced", "_spliced_for")
+
+    def __init__(self, headers: Mapping[str, str], body: bytes) -> None:
+        self._headers = headers
+        self._length = f"content-length:{len(body)}\n" if body else ""
+        self._end = b"\n%b\0" % body
+        self._heads: dict[str, bytes] = {}
+        self._is_text: bool | None = None
+        self._spliced = b""
+        self._spliced_for: tuple[str, str | None] | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether every frame of this message is valid UTF-8; headers always are."""
+        if self._is_text is None:
+            self._is_text = is_text(self._end)
+        return self._is_text
+
+    def encode(
+        self,
+        version: str,
+        subscription: str | None,
+        *,
+        ack: str | None = None,
+        delivery_count: int = 1,
+    ) -> bytes:
+        """Return the frame for one delivery.
+
+        The same object comes back as long as version and subscription stay the same and nothing
+        else belongs to the delivery.
+
+        :param subscription: the subscription's id; None for one of STOMP 1.0 that has no id.
+        :param ack: the id by which the client will acknowledge, if it will.
+        :param delivery_count: from the second on the frame says that it was delivered before.
+        :raises LocalProtocolError: the version cannot express one of the ids.
+        """
+        key = (version, subscription)
+        if ack is None and delivery_count <= 1:
+            if key != self._spliced_for:
+                self._spliced = self._splice(version, {"subscription": subscription})
+                self._spliced_for = key
+            return self._spliced
+        own = {"subscription": subscription, "ack": ack}
+        if delivery_count > 1:
+            own["redelivered"] = "true"
+            own["delivery-count"] = str(delivery_count)
+        return self._splice(version, own)
+
+    def _splice(self, version: str, own: Mapping[str, str | None]) -> bytes:
+        """Return the frame with the headers of one delivery, those that are not None."""
+        head = self._heads.get(version)
+        if head is None:
+            lines = _write_headers(self._headers, version, _PER_DELIVERY)
+            head = self._heads[version] = f"MESSAGE\n{lines}{self._length}".encode()
+        spliced = ""
+        for name, value in own.items():
+            if value is not None:
+                line = _write_header(name, value, version)
+                if not line:
+                    raise LocalProtocolError(f"{name} cannot be expressed in STOMP {version}")
+                spliced += line
+        return b"%b%b%b" % (head, spliced.encode(), self._end)
+
+
+def _write_headers(headers: Mapping[str, str], version: str, without: Collection[str]) -> str:
+    """Return the lines of the headers that the version can express."""
+    return "".join(
+        [
+            _write_header(name, value, version)
+            for name, value in headers.items()
+            if name not in without
+        ]
+    )
+
+
+def _write_header(name: str, value: str, version: str) -> str:
+    """Return the line of one header, or nothing if the version cannot express it."""
+    if not name or name[-1] == " ":
+        return ""
+    if _SPECIAL.search(name) or _SPECIAL.search(value):
+        unwritable = _UNWRITABLE[version]
+        if unwritable.search(name) or unwritable.search(value):
+            return ""
+        if version == "1.0" and ":" in name:
+            return ""
+        escapes = _ESCAPES[version]
+        name = name.translate(escapes)
+        value = value.translate(escapes)
+    return f"{name}:{value}\n"
+
+
+def _write_unescaped(headers: Mapping[str, str]) -> str:
+    """Return the lines of a CONNECT, STOMP or CONNECTED; all of them, or none."""
+    lines = ""
+    for name, value in headers.items():
+        # These frames are written in every version as 1.0 writes all of its frames.
+        line = _write_header(name, value, "1.0")
+        if not line:
+            raise LocalProtocolError("a header of the handshake cannot be expressed")
+        lines += line
+    return lines
