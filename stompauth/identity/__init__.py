@@ -1,0 +1,1 @@
+"""Token to principal: verification and keys."""
