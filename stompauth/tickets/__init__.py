@@ -1,0 +1,1 @@
+"""One-time secrets that open a WebSocket."""
