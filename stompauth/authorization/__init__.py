@@ -1,0 +1,1 @@
+"""May they? Destinations, rules and decisions."""
