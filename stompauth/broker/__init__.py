@@ -1,0 +1,1 @@
+"""The simple broker: topics, queues and user destinations in this process."""

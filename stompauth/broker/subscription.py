@@ -1,0 +1,82 @@
+"""A subscription, who holds it, and a message that is delivered to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from stompauth.authorization.destination import Destination
+    from stompauth.broker.message import Message
+
+
+class Subscriber(Protocol):
+    """Who holds subscriptions: a session.
+
+    Both methods may call back into the broker, and never raise.
+    """
+
+    @property
+    def session_id(self) -> str:
+        """The id of the session."""
+
+    @property
+    def user(self) -> str:
+        """The user name of the session."""
+
+    def deliver(self, subscription: Subscription, delivery: Delivery) -> None:
+        """Pass a message on to the client."""
+
+    def overflow(self, subscription: Subscription) -> None:
+        """A message did not go to the subscription, which holds as many unacknowledged as it may.
+
+        It is lost to the subscription: the session ends.
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """A message, as one or more subscriptions get it.
+
+    :ivar count: how many times it has been delivered, this one included.
+    :ivar place: its place in its queue, which it keeps when it comes back; 0 elsewhere.
+    """
+
+    message: Message
+    count: int = 1
+    place: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """What a client asked for in a SUBSCRIBE; equal to itself only.
+
+    :ivar id: as the client calls it.
+    :ivar destination: may be a pattern.
+    :ivar ack: ``"auto"``, ``"client"`` or ``"client-individual"``. How much an ACK covers is the
+        session's business; to a broker the last two are the same.
+    :ivar prefetch: how many messages of a queue it holds unacknowledged at most; 0 for any number.
+    :ivar subscriber: whose it is.
+    :ivar token: short, and unique in the session; set and used by the session.
+    :ivar unacked: what was delivered and is not acknowledged yet, by message id, in the order of
+        the deliveries. The broker keeps it; it stays empty in ``auto``.
+    :ivar active: whether the broker delivers to it. The broker keeps it.
+    :ivar paused: whether queues hold back for now; see :meth:`.IBroker.pause`.
+    """
+
+    id: str
+    destination: Destination
+    ack: str
+    prefetch: int
+    subscriber: Subscriber
+    token: str = ""
+    unacked: dict[str, Delivery] = field(default_factory=dict, repr=False)
+    active: bool = False
+    paused: bool = False
+
+    @property
+    def has_credit(self) -> bool:
+        """Whether a queue may give it one more."""
+        if self.paused:
+            return False
+        return self.ack == "auto" or not self.prefetch or len(self.unacked) < self.prefetch

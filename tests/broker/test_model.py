@@ -1,0 +1,456 @@
+"""The simple broker against a simple model of queues, acknowledgements and transactions.
+
+The model does not say which consumer a message goes to; it looks at each delivery and says whether
+it was right. A message stays where it is in the list of its queue while somebody holds it, so that
+its place is the one thing that cannot go wrong in the model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from stompauth.authorization.destination import Destination
+from stompauth.broker.message import Message
+from stompauth.broker.simple import SimpleBroker
+from stompauth.broker.transaction import Publish, Settle
+from stompauth.errors import Refused
+from stompauth.settings import Limits
+from tests.broker.receiver import Receiver
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stompauth.broker.subscription import Delivery, Subscription
+    from stompauth.broker.transaction import Operation
+
+LIMITS = Limits(queue_messages=4, max_deliveries=3, unacked=3)
+
+SENT_TO = ("/queue/a", "/queue/b", "/topic/a", "/topic/b", "/user/u0/queue/x", "/user/u1/queue/x")
+SUBSCRIBED_TO = (
+    "/queue/a",
+    "/queue/b",
+    "/queue/dlq.a",
+    "/topic/a",
+    "/topic/*",
+    "/user/queue/x",
+    "/temp-queue/t",
+)
+
+
+@dataclass(eq=False)
+class Item:
+    """A message in a queue: waiting, or held by a subscription."""
+
+    message: Message
+    count: int = 0
+    holder: Subscription | None = None
+
+
+class Model:
+    """What should be: lists, and nothing clever."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.queues: dict[object, list[Item]] = {}
+        self.held: dict[Subscription, list[str]] = {}
+        self.latest: dict[Subscription, int] = {}
+        self.lost = 0
+
+    def queue(self, key: object) -> list[Item]:
+        return self.queues.setdefault(key, [])
+
+    def waiting(self, key: object) -> list[Item]:
+        return [item for item in self.queue(key) if item.holder is None]
+
+    def consumers(self, key: object) -> list[Subscription]:
+        return [each for each in self.held if queue_key(each) == key]
+
+    def has_credit(self, subscription: Subscription) -> bool:
+        if subscription.paused:
+            return False
+        return subscription.ack == "auto" or len(self.held[subscription]) < subscription.prefetch
+
+    def is_shed(self, item: Item) -> bool:
+        return item.message.expires is not None and item.message.expires <= self.clock.seconds()
+
+    def shed(self, key: object) -> None:
+        """Expired messages leave when they are first in the queue."""
+        while (waiting := self.waiting(key)) and self.is_shed(waiting[0]):
+            self.bury(key, waiting[0])
+
+    def shed_where_wanted(self) -> None:
+        """Expired messages are met where a consumer could take them."""
+        for key in list(self.queues):
+            if any(map(self.has_credit, self.consumers(key))):
+                self.shed(key)
+
+    def bury(self, key: object, item: Item) -> None:
+        self.queue(key).remove(item)
+        if not isinstance(key, str) or key.startswith("/queue/dlq."):
+            return
+        letters = self.queue(key.replace("/queue/", "/queue/dlq."))
+        if len(letters) >= LIMITS.queue_messages:
+            self.lost += 1
+            oldest = next((letter for letter in letters if letter.holder is None), None)
+            if oldest is None:
+                return
+            letters.remove(oldest)
+        letters.append(Item(item.message.derived({})))
+
+    def give_back(self, key: object, item: Item) -> None:
+        item.holder = None
+        has_dead_letters = isinstance(key, str) and not key.startswith("/queue/dlq.")
+        if has_dead_letters and item.count >= LIMITS.max_deliveries:
+            self.bury(key, item)
+
+    def settle(self, subscription: Subscription, ids: Sequence[str], accepted: bool) -> None:
+        """Take messages from who holds them."""
+        key = queue_key(subscription)
+        for message_id in ids:
+            self.held[subscription].remove(message_id)
+            for item in list(self.queue(key)) if key is not None else ():
+                if item.holder is subscription and item.message.message_id == message_id:
+                    if accepted:
+                        self.queue(key).remove(item)
+                    else:
+                        self.give_back(key, item)
+
+    def end(self, subscriptions: Sequence[Subscription]) -> None:
+        for subscription in subscriptions:
+            self.settle(subscription, list(self.held[subscription]), accepted=False)
+            del self.held[subscription]
+
+    def refuses(self, messages: Sequence[tuple[object, Message]], freed: Counter[object]) -> bool:
+        """Whether one of the queues would be too long."""
+        counts = Counter(
+            key
+            for key, _ in messages
+            if key is not None
+            and not (
+                self.consumers(key) and all(each.ack == "auto" for each in self.consumers(key))
+            )
+        )
+        for key, count in counts.items():
+            more = count - freed[key]
+            if more > 0 and len(self.queue(key)) + more > LIMITS.queue_messages:
+                self.shed(key)
+                if len(self.queue(key)) + more > LIMITS.queue_messages:
+                    return True
+        return False
+
+    def delivered(self, subscription: Subscription, delivery: Delivery) -> None:
+        """Judge a delivery, and take note of it."""
+        assert subscription in self.held, "delivered to a subscription that has ended"
+        message = delivery.message
+        key = queue_key(subscription)
+        if key is None:
+            number = int(message.body)
+            assert number > self.latest.get(subscription, -1), "out of order, or twice"
+            self.latest[subscription] = number
+            assert delivery.count == 1
+        else:
+            self.shed_where_wanted()
+            assert self.waiting(key), "delivered while held by another, or after it was accepted"
+            item = self.waiting(key)[0]
+            assert item.message.message_id == message.message_id, "out of order"
+            assert self.has_credit(subscription), "delivered beyond the prefetch"
+            item.count += 1
+            assert delivery.count == item.count
+            if subscription.ack == "auto":
+                self.queue(key).remove(item)
+            else:
+                item.holder = subscription
+        if subscription.ack != "auto":
+            self.held[subscription].append(message.message_id)
+
+
+def queue_key(subscription: Subscription) -> object:
+    """What names the queue of the subscription in the model; None for what is no queue."""
+    path = subscription.destination.path
+    if path.startswith("/temp-queue/"):
+        return subscription.subscriber.session_id, path
+    return path if path.startswith("/queue/") else None
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """Random sessions, doing what sessions do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.broker = SimpleBroker(limits=LIMITS, clock=self.clock)
+        self.model = Model(self.clock)
+        self.sessions = [self.session(number) for number in range(3)]
+        self.fragile: set[Receiver] = set()
+        self.paused: set[Receiver] = set()
+        self.numbers = 0
+
+    def session(self, number: int) -> Receiver:
+        receiver = Receiver(f"s{number}", f"u{number}")
+        receiver.on_delivery = self.delivered
+        receiver.on_overflow = self.overflowed
+        return receiver
+
+    # What sessions are told.
+
+    def delivered(self, subscription: Subscription, delivery: Delivery) -> None:
+        self.model.delivered(subscription, delivery)
+        if subscription.subscriber in self.fragile:
+            self.end(subscription.subscriber)
+
+    def overflowed(self, subscription: Subscription) -> None:
+        assert queue_key(subscription) is None, "queues wait, and do not overflow"
+        assert len(self.model.held[subscription]) == LIMITS.unacked
+        self.end(subscription.subscriber)
+
+    # What sessions do.
+
+    def subscriptions(self, receiver: Receiver | None = None) -> list[Subscription]:
+        return [each for each in self.model.held if receiver in (None, each.subscriber)]
+
+    def any_subscription(self, data: st.DataObject) -> Subscription:
+        return data.draw(st.sampled_from(self.subscriptions()))
+
+    def has_subscriptions(self) -> bool:
+        return bool(self.model.held)
+
+    def some_held(self, data: st.DataObject, subscription: Subscription) -> list[str]:
+        """Some of what it holds: one, several, or all up to one, as an ACK may name."""
+        held = self.model.held[subscription]
+        if subscription.ack == "client":
+            return held[: data.draw(st.integers(0, len(held)))]
+        return data.draw(st.lists(st.sampled_from(held), unique=True)) if held else []
+
+    def end(self, receiver: Receiver) -> None:
+        subscriptions = self.subscriptions(receiver)
+        self.fragile.discard(receiver)
+        self.paused.discard(receiver)
+        self.model.end(subscriptions)
+        self.model.queues.pop((receiver.session_id, "/temp-queue/t"), None)
+        self.broker.session_ended(receiver.session_id, subscriptions)
+
+    def message(self, target: str | Receiver, expires: float | None) -> tuple[object, Message]:
+        """A message, and what the model calls the queue that it goes to."""
+        key: object = target if isinstance(target, str) and target.startswith("/queue/") else None
+        if isinstance(target, Receiver):
+            key = (target.session_id, "/temp-queue/t")
+            target = self.broker.reply_name(target.session_id, "/temp-queue/t")
+        self.numbers += 1
+        body = b"%d" % self.numbers
+        expires = None if expires is None else self.clock.seconds() + expires
+        return key, Message(Destination.parse(target), {}, body, expires=expires)
+
+    def publish(self, messages: Sequence[tuple[object, Message]]) -> None:
+        """Tell the model what is about to be accepted."""
+        for key, message in messages:
+            if key is not None:
+                self.model.queue(key).append(Item(message))
+
+    def wanted(self, messages: Sequence[tuple[object, Message]]) -> list[Subscription]:
+        """Who subscribes to the last of the messages that is for all."""
+        last = [message for key, message in messages if key is None][-1:]
+        return [
+            subscription
+            for subscription in self.subscriptions()
+            for message in last
+            if queue_key(subscription) is None
+            and matches(subscription, message)
+            and not (message.expires is not None and message.expires <= self.clock.seconds())
+        ]
+
+    def check_received(
+        self, messages: Sequence[tuple[object, Message]], wanted: Sequence[Subscription]
+    ) -> None:
+        """Whoever subscribed, and still does, has got it."""
+        last = [int(message.body) for key, message in messages if key is None][-1:]
+        for subscription in wanted:
+            if subscription in self.model.held:
+                assert [self.model.latest.get(subscription)] == last, "not delivered"
+
+    addresses = st.sampled_from(SENT_TO) | st.integers(0, 2)
+    lifetimes = st.sampled_from([None, None, None, 0.0, 2.0])
+
+    def resolve(self, address: str | int) -> str | Receiver:
+        return self.sessions[address] if isinstance(address, int) else address
+
+    @rule(
+        number=st.integers(0, 2),
+        path=st.sampled_from(SUBSCRIBED_TO),
+        ack=st.sampled_from(["auto", "client", "client-individual"]),
+        prefetch=st.integers(1, 3),
+    )
+    def subscribe(self, number: int, path: str, ack: str, prefetch: int) -> None:
+        receiver = self.sessions[number]
+        subscription = receiver.subscription(path, ack, prefetch)
+        subscription.paused = receiver in self.paused
+        self.model.held[subscription] = []
+        self.broker.subscribe(subscription)
+
+    @precondition(has_subscriptions)
+    @rule(data=st.data())
+    def unsubscribe(self, data: st.DataObject) -> None:
+        subscription = self.any_subscription(data)
+        self.model.end([subscription])
+        self.broker.unsubscribe(subscription)
+        assert not subscription.unacked
+
+    @rule(address=addresses, lifetime=lifetimes)
+    def send(self, address: str | int, lifetime: float | None) -> None:
+        messages = [self.message(self.resolve(address), lifetime)]
+        wanted = self.wanted(messages)
+        if self.model.refuses(messages, Counter()):
+            self.assert_refused(lambda: self.broker.send(messages[0][1]))
+            return
+        self.publish(messages)
+        self.broker.send(messages[0][1])
+        self.check_received(messages, wanted)
+
+    @precondition(has_subscriptions)
+    @rule(data=st.data(), accepted=st.booleans())
+    def settle(self, data: st.DataObject, accepted: bool) -> None:
+        subscription = self.any_subscription(data)
+        ids = self.some_held(data, subscription)
+        deliveries = [subscription.unacked[message_id] for message_id in ids]
+        self.model.settle(subscription, ids, accepted)
+        (self.broker.ack if accepted else self.broker.nack)(subscription, deliveries)
+
+    @rule(
+        data=st.data(),
+        sends=st.lists(st.tuples(addresses, lifetimes), max_size=3),
+        settles=st.integers(0, 2),
+    )
+    def commit(
+        self, data: st.DataObject, sends: list[tuple[str | int, float | None]], settles: int
+    ) -> None:
+        messages = [self.message(self.resolve(address), lifetime) for address, lifetime in sends]
+        operations: list[Operation] = [Publish(message) for _, message in messages]
+        chosen: list[tuple[Subscription, list[str], bool]] = []
+        freed: Counter[object] = Counter()
+        for _ in range(settles if self.model.held else 0):
+            subscription = self.any_subscription(data)
+            if any(subscription is other for other, _, _ in chosen):
+                continue
+            ids = self.some_held(data, subscription)
+            accepted = data.draw(st.booleans())
+            deliveries = [subscription.unacked[message_id] for message_id in ids]
+            place = data.draw(st.integers(0, len(operations)))
+            operations.insert(place, Settle(subscription, deliveries, accepted))
+            chosen.append((subscription, ids, accepted))
+            if accepted:
+                freed[queue_key(subscription)] += len(ids)
+        wanted = self.wanted(messages)
+        if self.model.refuses(messages, freed):
+            self.assert_refused(lambda: self.broker.commit(operations))
+            return
+        for subscription, ids, accepted in chosen:
+            self.model.settle(subscription, ids, accepted)
+        self.publish(messages)
+        self.broker.commit(operations)
+        self.check_received(messages, wanted)
+
+    @rule(number=st.integers(0, 2))
+    def die(self, number: int) -> None:
+        self.end(self.sessions[number])
+
+    @rule(number=st.integers(0, 2))
+    def will_die_of_next_delivery(self, number: int) -> None:
+        self.fragile.add(self.sessions[number])
+
+    @rule(number=st.integers(0, 2))
+    def pause_or_resume(self, number: int) -> None:
+        receiver = self.sessions[number]
+        subscriptions = self.subscriptions(receiver)
+        if receiver in self.paused:
+            self.paused.remove(receiver)
+            for subscription in subscriptions:
+                subscription.paused = False
+            self.broker.resume(subscriptions)
+        else:
+            self.paused.add(receiver)
+            self.broker.pause(subscriptions)
+
+    @rule()
+    def wait(self) -> None:
+        self.clock.advance(1)
+
+    def assert_refused(self, call: object) -> None:
+        """It is refused as too much, and nothing of it happens."""
+        before = [len(receiver.deliveries) for receiver in self.sessions]
+        code = None
+        try:
+            call()
+        except Refused as refused:
+            code = refused.code
+        assert code == "queue-full"
+        assert before == [len(receiver.deliveries) for receiver in self.sessions]
+
+    # What always holds.
+
+    @invariant()
+    def held_is_what_the_model_holds(self) -> None:
+        for subscription, ids in self.model.held.items():
+            assert list(subscription.unacked) == ids
+
+    @invariant()
+    def nothing_waits_for_a_consumer_with_credit(self) -> None:
+        self.model.shed_where_wanted()
+        for key in list(self.model.queues):
+            if self.model.waiting(key):
+                assert not any(map(self.model.has_credit, self.model.consumers(key)))
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        self.model.shed_where_wanted()
+        counts = self.broker.counts()
+        messages = [item.message for items in self.model.queues.values() for item in items]
+        assert counts["queue_messages"] == len(messages)
+        assert counts["dead_letters_lost"] == self.model.lost
+
+    def teardown(self) -> None:
+        """Let everybody go and fetch what is left: it is all there, and nothing is beside it."""
+        for receiver in self.sessions:
+            self.end(receiver)
+        last = Receiver("last")
+        last.on_delivery = self.model.delivered
+        for key in ("/queue/a", "/queue/b", "/queue/dlq.a", "/queue/dlq.b"):
+            subscription = last.subscription(key)
+            self.model.held[subscription] = []
+            self.broker.subscribe(subscription)
+            self.model.shed(key)
+            assert not self.model.queue(key)
+            self.model.end([subscription])
+            self.broker.unsubscribe(subscription)
+        counts = self.broker.counts()
+        counts.pop("dead_letters_lost")
+        assert not any(counts.values()), counts
+
+
+def matches(subscription: Subscription, message: Message) -> bool:
+    if subscription.destination.path.startswith("/user/"):
+        return message.destination.user_name == subscription.subscriber.user
+    return subscription.destination.matches(message.destination)
+
+
+class ModelTests(SynchronousTestCase):
+    """Whatever sessions do, no message is lost, doubled while held, or out of order."""
+
+    def test_broker(self) -> None:
+        """The broker does what the model says, for random sessions and in random order."""
+        run_state_machine_as_test(
+            BrokerMachine,
+            settings=settings(deadline=None, max_examples=60, stateful_step_count=40),
+        )
