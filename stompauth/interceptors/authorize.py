@@ -1,0 +1,103 @@
+"""May they? The last interceptor, always."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from stompauth.authorization.decision import Decision
+from stompauth.authorization.destination import Destination
+from stompauth.authorization.forms import needs_rule
+from stompauth.errors import Refused
+from stompauth.interceptors.interceptor import Interceptor
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from stompauth.identity.principal import Principal
+    from stompauth.interfaces import IAuthorizer
+    from stompauth.session.session import Session
+    from stompauth.stomp.frame import Frame
+
+
+class Authorize(Interceptor):
+    """Asks the authorizers about every SUBSCRIBE and SEND; all of them have to allow it.
+
+    :param authorizers: providers of :class:`.IAuthorizer`, asked in this order.
+    """
+
+    _log = Logger()
+
+    def __init__(self, authorizers: Sequence[IAuthorizer]) -> None:
+        self._authorizers = tuple(authorizers)
+
+    def pre_send(self, frame: Frame, session: Session) -> Frame | Awaitable[Frame | None] | None:
+        """Refuse the frame unless it is allowed."""
+        if frame.command not in ("SEND", "SUBSCRIBE"):
+            return frame
+        waiting = self.check(frame, session)
+        return frame if waiting is None else self._after(waiting, frame)
+
+    async def _after(self, waiting: Awaitable[None], frame: Frame) -> Frame:
+        await waiting
+        return frame
+
+    def check(self, frame: Frame, session: Session) -> Awaitable[None] | None:
+        """Ask about a SEND or SUBSCRIBE.
+
+        :return: None when it is allowed, or an awaitable when an authorizer has to wait.
+        :raises Refused: ``bad-destination``, ``no-such-destination`` or ``access-denied``.
+        """
+        command = frame.command.lower()
+        destination = Destination.parse(
+            frame.headers["destination"], pattern=command == "subscribe"
+        )
+        if not needs_rule(command, destination):
+            return None
+        retain = command == "send" and frame.headers.get("retain") == "true"
+        principal = session.require_principal()
+        for position, authorizer in enumerate(self._authorizers):
+            decision = authorizer.check(principal, command, destination)
+            if not isinstance(decision, Decision):
+                return self._check_later(
+                    decision, position, session, principal, command, destination, retain
+                )
+            self._judge(decision, session, command, destination, retain)
+        return None
+
+    async def _check_later(
+        self,
+        waiting: Awaitable[Decision],
+        position: int,
+        session: Session,
+        principal: Principal,
+        command: str,
+        destination: Destination,
+        retain: bool,
+    ) -> None:
+        self._judge(await waiting, session, command, destination, retain)
+        for authorizer in self._authorizers[position + 1 :]:
+            decision = authorizer.check(principal, command, destination)
+            if not isinstance(decision, Decision):
+                decision = await decision
+            self._judge(decision, session, command, destination, retain)
+
+    def _judge(
+        self,
+        decision: Decision,
+        session: Session,
+        command: str,
+        destination: Destination,
+        retain: bool,
+    ) -> None:
+        if decision.allowed and (decision.retain or not retain):
+            return
+        self._log.warn(
+            "{user} may not {command} {destination}: {reason}",
+            user=session.user,
+            command=command,
+            destination=destination.path,
+            reason=decision.reason if not decision.allowed else "the rule does not let it retain",
+        )
+        raise Refused("access-denied", notify=decision.on_deny == "notify")
