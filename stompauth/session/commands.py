@@ -1,0 +1,274 @@
+"""What each command of a connected client does (STOMP 1.2, "Client Frames")."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+
+from stompauth.authorization.destination import Destination
+from stompauth.broker.message import Message
+from stompauth.broker.subscription import Subscription
+from stompauth.broker.transaction import Publish, Settle
+from stompauth.errors import Refused, RemoteProtocolError
+from stompauth.session.firewall import pass_headers
+from stompauth.session.transactions import Transactions
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from stompauth.broker.subscription import Delivery
+    from stompauth.broker.transaction import Operation
+    from stompauth.session.session import Session
+    from stompauth.stomp.frame import Frame
+
+_ACK_MODES: Final = {
+    "1.0": ("auto", "client"),
+    "1.1": ("auto", "client", "client-individual"),
+    "1.2": ("auto", "client", "client-individual"),
+}
+
+
+class Commands:
+    """Carries out a session's frames; holds its subscriptions and transactions.
+
+    :ivar subscriptions: by id. In STOMP 1.0 a subscription may have none; its key is then its
+        destination behind a NUL, which no header can hold.
+    """
+
+    __slots__ = (
+        "_by_token",
+        "_refused",
+        "_session",
+        "_tokens",
+        "_transactions",
+        "subscriptions",
+    )
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.subscriptions: dict[str, Subscription] = {}
+        self._by_token: dict[str, Subscription] = {}
+        self._tokens = 0
+        self._refused: dict[str, None] = {}
+        self._transactions = Transactions(session.limits)
+
+    def carry_out(self, frame: Frame) -> Awaitable[None] | None:
+        """Do what the frame asks for.
+
+        :return: None when it is done, else an awaitable.
+        :raises Refused: it cannot be done.
+        """
+        return _COMMANDS[frame.command](self, frame)
+
+    def finish(self) -> None:
+        """The session is over: what it holds goes back, what it had open is gone."""
+        self._transactions.clear()
+        subscriptions = list(self.subscriptions.values())
+        self.subscriptions.clear()
+        self._by_token.clear()
+        self._session.broker.session_ended(self._session.session_id, subscriptions)
+
+    def acknowledgement(self, subscription: Subscription, delivery: Delivery) -> str | None:
+        """The ``ack`` header of a MESSAGE, which an ACK or NACK has to repeat (STOMP 1.2)."""
+        if subscription.ack == "auto" or self._session.version != "1.2":
+            return None
+        return f"{subscription.token}-{delivery.count}-{delivery.message.message_id}"
+
+    def subscription_of(self, path: str) -> Subscription | None:
+        """A subscription of exactly that destination, if there is one."""
+        for subscription in self.subscriptions.values():
+            if subscription.destination.path == path:
+                return subscription
+        return None
+
+    def drop(self, subscription: Subscription) -> None:
+        """End a subscription that the session may not keep; its id may still be unsubscribed."""
+        self._remove(subscription)
+        self.note_refused(subscription.id)
+
+    def note_refused(self, subscription_id: str) -> None:
+        """Remember an id that was refused or revoked: its UNSUBSCRIBE does no harm."""
+        self._refused[subscription_id] = None
+        limit = self._session.limits.subscriptions
+        if limit and len(self._refused) > limit:
+            del self._refused[next(iter(self._refused))]
+
+    def _subscribe(self, frame: Frame) -> Awaitable[None] | None:
+        headers = frame.headers
+        limits = self._session.limits
+        # 1.1 and 1.2 require an id; without one, in 1.0, the destination names the subscription.
+        key = headers.get("id", "\0" + headers["destination"])
+        if key in self.subscriptions:
+            raise RemoteProtocolError("duplicate-id")
+        if limits.subscriptions and len(self.subscriptions) >= limits.subscriptions:
+            raise Refused("limit")
+        ack = headers.get("ack", "auto")
+        if ack not in _ACK_MODES[self._session.version]:
+            raise RemoteProtocolError("bad-header")
+        self._tokens += 1
+        subscription = Subscription(
+            id=key,
+            destination=Destination.parse(headers["destination"], pattern=True),
+            ack=ack,
+            prefetch=_prefetch(headers.get("prefetch-count"), limits.prefetch),
+            subscriber=self._session,
+            token=str(self._tokens),
+        )
+        # A retained message or a queue's backlog may come back from within subscribe().
+        self.subscriptions[key] = self._by_token[subscription.token] = subscription
+        self._refused.pop(key, None)
+        try:
+            return self._session.broker.subscribe(subscription)
+        except Refused:
+            self._forget(subscription)
+            raise
+
+    def _unsubscribe(self, frame: Frame) -> Awaitable[None] | None:
+        headers = frame.headers
+        key = headers["id"] if "id" in headers else "\0" + headers["destination"]
+        subscription = self.subscriptions.get(key)
+        if subscription is not None:
+            return self._remove(subscription)
+        if key in self._refused:
+            del self._refused[key]
+            return None
+        raise RemoteProtocolError("unknown-subscription")
+
+    def _remove(self, subscription: Subscription) -> Awaitable[None] | None:
+        self._forget(subscription)
+        return self._session.broker.unsubscribe(subscription)
+
+    def _forget(self, subscription: Subscription) -> None:
+        del self.subscriptions[subscription.id]
+        del self._by_token[subscription.token]
+
+    def _send(self, frame: Frame) -> Awaitable[None] | None:
+        if "transaction" in frame.headers:
+            self._transactions.add(frame.headers["transaction"], frame)
+            return None
+        if frame.headers["destination"] == "/session/token":
+            # The first interceptor has renewed the session already.
+            return None
+        return self._session.broker.send(self._message(frame))
+
+    def _message(self, frame: Frame) -> Message:
+        session = self._session
+        headers = frame.headers
+        passed = pass_headers(headers, session.user if session.stamp_sender else None)
+        reply_to = headers.get("reply-to")
+        if reply_to is not None:
+            passed["reply-to"] = session.broker.reply_name(session.session_id, reply_to)
+        return Message(
+            destination=Destination.parse(headers["destination"]),
+            headers=passed,
+            body=frame.body,
+            sender_user=session.user,
+            sender_session=session.session_id,
+            expires=_expires(headers.get("expires")),
+            retain=headers.get("retain") == "true",
+        )
+
+    def _acknowledge(self, frame: Frame) -> Awaitable[None] | None:
+        subscription, deliveries = self._named_deliveries(frame)
+        if "transaction" in frame.headers:
+            self._transactions.add(frame.headers["transaction"], frame)
+            return None
+        if frame.command == "ACK":
+            return self._session.broker.ack(subscription, deliveries)
+        return self._session.broker.nack(subscription, deliveries)
+
+    def _named_deliveries(self, frame: Frame) -> tuple[Subscription, list[Delivery]]:
+        """The deliveries that an ACK or NACK is about; in ``client`` mode all up to the named."""
+        subscription, delivery = self._named_delivery(frame)
+        if delivery is None:
+            raise RemoteProtocolError("unknown-ack")
+        if subscription.ack == "client-individual":
+            return subscription, [delivery]
+        deliveries = []
+        for held in subscription.unacked.values():
+            deliveries.append(held)
+            if held is delivery:
+                break
+        return subscription, deliveries
+
+    def _named_delivery(self, frame: Frame) -> tuple[Any, Delivery | None]:
+        headers = frame.headers
+        if self._session.version == "1.2":
+            token, _, rest = headers["id"].partition("-")
+            count, _, message_id = rest.partition("-")
+            subscription = self._by_token.get(token)
+            delivery = subscription.unacked.get(message_id) if subscription else None
+            # A delivery that was given back and came again has another id.
+            if delivery is not None and str(delivery.count) != count:
+                delivery = None
+            return subscription, delivery
+        message_id = headers["message-id"]
+        if "subscription" in headers:
+            subscription = self.subscriptions.get(headers["subscription"])
+            return subscription, subscription.unacked.get(message_id) if subscription else None
+        if self._session.version == "1.0":
+            for subscription in self.subscriptions.values():
+                if message_id in subscription.unacked:
+                    return subscription, subscription.unacked[message_id]
+        return None, None
+
+    def _begin(self, frame: Frame) -> None:
+        self._transactions.begin(frame.headers["transaction"])
+
+    def _abort(self, frame: Frame) -> None:
+        self._transactions.end(frame.headers["transaction"])
+
+    def _commit(self, frame: Frame) -> Awaitable[None]:
+        frames = self._transactions.end(frame.headers["transaction"])
+        return Deferred.fromCoroutine(self._commit_later(frames))
+
+    async def _commit_later(self, frames: list[Frame]) -> None:
+        # Rules and token may have changed since the SENDs were allowed.
+        for frame in frames:
+            if frame.command == "SEND":
+                waiting = self._session.authorize(frame)
+                if waiting is not None:
+                    await waiting
+        operations: list[Operation] = []
+        for frame in frames:
+            if frame.command == "SEND":
+                operations.append(Publish(self._message(frame)))
+            else:
+                subscription, deliveries = self._named_deliveries(frame)
+                operations.append(Settle(subscription, deliveries, frame.command == "ACK"))
+        done = self._session.broker.commit(operations)
+        if done is not None:
+            await done
+
+    def _disconnect(self, frame: Frame) -> None:
+        """The session sends the receipt and closes."""
+
+
+_COMMANDS: Final[dict[str, Callable[[Commands, Frame], Awaitable[None] | None]]] = {
+    "SEND": Commands._send,
+    "SUBSCRIBE": Commands._subscribe,
+    "UNSUBSCRIBE": Commands._unsubscribe,
+    "ACK": Commands._acknowledge,
+    "NACK": Commands._acknowledge,
+    "BEGIN": Commands._begin,
+    "COMMIT": Commands._commit,
+    "ABORT": Commands._abort,
+    "DISCONNECT": Commands._disconnect,
+}
+
+
+def _prefetch(text: str | None, limit: int) -> int:
+    if text is None:
+        return limit
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text)):
+        raise RemoteProtocolError("bad-header")
+    return min(int(text), limit) if limit else int(text)
+
+
+def _expires(text: str | None) -> float | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise RemoteProtocolError("bad-header")
+    return int(text) / 1000

@@ -1,0 +1,524 @@
+"""One client's life: bytes in, frames out, deadlines, and the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from stompauth.errors import LocalProtocolError, Refused, RemoteProtocolError
+from stompauth.session.commands import Commands
+from stompauth.session.deadlines import Deadlines
+from stompauth.session.outbound import OutboundBuffer
+from stompauth.session.registry import SessionRegistry
+from stompauth.settings import Limits
+from stompauth.stomp.connection import ServerConnection
+from stompauth.stomp.decoder import DecoderLimits
+from stompauth.stomp.frame import Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IReactorTime
+
+    from stompauth.broker.subscription import Delivery, Subscription
+    from stompauth.identity.principal import Principal
+    from stompauth.interceptors.chain import Chain
+    from stompauth.interfaces import IBroker
+    from stompauth.session.outbound import WebSocketTransport
+    from stompauth.tickets.grant import TicketGrant
+
+#: Where a session's notices go when they are not about a SUBSCRIBE.
+ERRORS_DESTINATION = "/user/queue/errors"
+
+
+@dataclass(slots=True)
+class SessionFactory:
+    """What the sessions of one application share.
+
+    :ivar chain: the interceptors, with authentication first and authorization last.
+    :ivar authorize: asks the rules about one frame, outside of the chain.
+    :ivar broker: provider of :class:`.IBroker`.
+    :ivar leeway: seconds for which a session goes on after its token's ``exp``.
+    :ivar server: what CONNECTED says in ``server``.
+    :ivar stamp_sender: whether MESSAGEs say who sent them.
+    :ivar registry: the connected sessions.
+    :ivar open_sessions: those too that have not sent CONNECT.
+    """
+
+    chain: Chain
+    authorize: Callable[[Frame, Session], Awaitable[None] | None]
+    broker: IBroker
+    clock: IReactorTime
+    limits: Limits = field(default_factory=Limits)
+    leeway: float = 0
+    server: str = "stompauth"
+    stamp_sender: bool = False
+    registry: SessionRegistry = field(default_factory=SessionRegistry)
+    open_sessions: set[Session] = field(default_factory=set)
+
+    def open(self, grant: TicketGrant, address: str, transport: WebSocketTransport) -> Session:
+        """Begin the session of a WebSocket that has just opened."""
+        session = Session(self, grant, address, transport)
+        self.open_sessions.add(session)
+        return session
+
+    def end_all(self, code: str) -> None:
+        """End every session, also those that have not sent CONNECT."""
+        for session in list(self.open_sessions):
+            session.end(code)
+
+
+class Session:
+    """One client, from the open WebSocket to its end.
+
+    Frames are handled strictly one after another; while one waits, the later ones do.
+
+    :ivar session_id: random; CONNECTED tells it to the client.
+    :ivar grant: what the handshake established; the subject never changes.
+    :ivar address: the client's network address.
+    :ivar principal: from the latest token; None before CONNECT was accepted.
+    :ivar attributes: whatever interceptors keep here.
+    """
+
+    _log = Logger()
+
+    __slots__ = (
+        "__weakref__",
+        "_commands",
+        "_connection",
+        "_deadlines",
+        "_ended",
+        "_factory",
+        "_held",
+        "_held_bytes",
+        "_outbound",
+        "_running",
+        "_transport",
+        "_waiting",
+        "address",
+        "attributes",
+        "broker",
+        "grant",
+        "limits",
+        "principal",
+        "session_id",
+        "stamp_sender",
+    )
+
+    def __init__(
+        self,
+        factory: SessionFactory,
+        grant: TicketGrant,
+        address: str,
+        transport: WebSocketTransport,
+    ) -> None:
+        limits = factory.limits
+        self._factory = factory
+        self._transport = transport
+        self.session_id = token_urlsafe(16)
+        self.grant = grant
+        self.address = address
+        self.principal: Principal | None = None
+        self.attributes: dict[str, Any] = {}
+        self.limits = limits
+        self.broker = factory.broker
+        self.stamp_sender = factory.stamp_sender
+        self._connection = ServerConnection(
+            DecoderLimits(limits.frame, limits.headers, limits.header_line),
+            DecoderLimits(limits.frame_before_connect, limits.headers, limits.header_line),
+            limits.heartbeat,
+        )
+        self._outbound = OutboundBuffer(transport, limits.send_buffer, self._overflowed)
+        self._deadlines = Deadlines(factory.clock, self._passed)
+        self._commands = Commands(self)
+        self._waiting: Deferred[None] | None = None
+        self._running = False
+        self._ended = False
+        self._held = 0
+        self._held_bytes = 0
+        self._set_deadline("connect", limits.connect_timeout)
+
+    @property
+    def user(self) -> str:
+        """The user name."""
+        return self.grant.user
+
+    @property
+    def version(self) -> str:
+        """The version of STOMP that is spoken; ``"1.0"`` until CONNECT has settled it."""
+        return self._connection.version or "1.0"
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether CONNECTED was sent and the session has not ended."""
+        return not self._ended and self._factory.registry.get(self.session_id) is self
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """The subscriptions as they are now."""
+        return list(self._commands.subscriptions.values())
+
+    def require_principal(self) -> Principal:
+        """The principal of a connected session."""
+        if self.principal is None:
+            raise LocalProtocolError("the session is not authenticated")
+        return self.principal
+
+    def authorize(self, frame: Frame) -> Awaitable[None] | None:
+        """Ask the rules about a SEND or SUBSCRIBE, as for a frame that comes in."""
+        return self._factory.authorize(frame, self)
+
+    # What the WebSocket tells.
+
+    def data_received(self, data: bytes) -> None:
+        """Take a WebSocket message: part of a frame, or one, or several."""
+        if self._ended:
+            return
+        if self._connection.heartbeat is not None:
+            self._connection.heartbeat.received(self._factory.clock.seconds())
+        self._connection.receive_data(data)
+        if self._waiting is None:
+            self._run()
+            return
+        self._held += 1
+        self._held_bytes += len(data)
+        limits = self.limits
+        if (limits.inbound_waiting and self._held >= limits.inbound_waiting) or (
+            limits.frame and self._held_bytes >= limits.frame
+        ):
+            self._transport.pause_reading()
+
+    def blocked(self) -> None:
+        """The WebSocket takes no more output for now."""
+        self._outbound.block()
+        if not self._ended:
+            self._set_deadline("send", self.limits.send_timeout)
+            self.broker.pause(self.subscriptions)
+
+    def unblocked(self) -> None:
+        """The WebSocket takes output again."""
+        self._deadlines.clear("send")
+        self._outbound.unblock()
+        if not self._outbound.is_blocked:
+            self.broker.resume(self.subscriptions)
+
+    def connection_lost(self) -> None:
+        """The WebSocket is gone."""
+        self._ended = True
+        self._finish("connection lost")
+
+    # What comes in.
+
+    def _run(self) -> None:
+        if self._running:
+            return
+        self._running = True
+        completed = False
+        try:
+            while self._waiting is None and not self._ended:
+                try:
+                    frame = self._connection.next_frame()
+                except RemoteProtocolError as error:
+                    self.end(error)
+                    return
+                if frame is None:
+                    break
+                completed = True
+                self._take(frame)
+        finally:
+            self._running = False
+        if self._ended or self._waiting is not None:
+            return
+        if not self._connection.mid_frame:
+            self._deadlines.clear("frame")
+        elif completed or not self._deadlines.is_set("frame"):
+            self._set_deadline("frame", self.limits.frame_timeout)
+
+    def _take(self, frame: Frame) -> None:
+        receipt = None if self.principal is None else frame.headers.get("receipt")
+        try:
+            waiting = self._factory.chain.inbound(frame, self, self._carry_out)
+        except Exception as failure:
+            self._failed(failure, frame, receipt)
+            return
+        if waiting is None:
+            self._done(frame, receipt)
+            return
+        self._waiting = waiting
+        self._deadlines.clear("frame")
+
+        def done(_: None) -> None:
+            self._waiting = None
+            self._done(frame, receipt)
+
+        def failed(failure: Failure) -> None:
+            self._waiting = None
+            error = failure.value
+            self._failed(error if isinstance(error, Exception) else Exception(), frame, receipt)
+
+        waiting.addCallbacks(done, failed)
+        waiting.addBoth(self._go_on)
+
+    def _go_on(self, _: object) -> None:
+        if self._ended:
+            return
+        if self._held:
+            self._held = self._held_bytes = 0
+            self._transport.resume_reading()
+        self._run()
+
+    def _carry_out(self, frame: Frame) -> Awaitable[None] | None:
+        if self._ended:
+            # The session ended while an interceptor waited.
+            raise CancelledError
+        if frame.command in ("CONNECT", "STOMP"):
+            self._connect()
+            return None
+        return self._commands.carry_out(frame)
+
+    def _connect(self) -> None:
+        principal = self.require_principal()
+        factory = self._factory
+        # The session can be found from before the client can know of it.
+        factory.registry.add(self)
+        self._deadlines.clear("connect")
+        self._expire_with(principal)
+        self._write(
+            self._connection.accept(
+                factory.clock.seconds(),
+                {
+                    "session": self.session_id,
+                    "server": factory.server,
+                    "user-name": self.user,
+                    "session-expires": str(int(principal.expires_at)),
+                },
+            )
+        )
+        self._check_heartbeat()
+        self._log.info(
+            "session {session} of {user} from {address} connected",
+            session=self.session_id,
+            user=self.user,
+            address=self.address,
+        )
+
+    def _done(self, frame: Frame, receipt: str | None) -> None:
+        if self._ended:
+            return
+        if receipt is not None:
+            headers = {"receipt-id": receipt}
+            if frame.headers.get("destination") == "/session/token":
+                headers["session-expires"] = str(int(self.require_principal().expires_at))
+            self.send(Frame("RECEIPT", headers))
+        if frame.command == "DISCONNECT":
+            self._close(1000, "")
+
+    def _failed(self, failure: Exception, frame: Frame, receipt: str | None) -> None:
+        if self._ended:
+            return
+        if not isinstance(failure, Refused):
+            self._log.failure(
+                "{command} of {user} failed",
+                Failure(failure),
+                command=frame.command,
+                user=self.user,
+            )
+            failure = Refused("internal")
+        if not failure.notify or not self._notify_frame(failure, frame, receipt):
+            self.end(failure, receipt)
+
+    # Renewal.
+
+    async def renew(self, principal: Principal) -> None:
+        """Go on with a fresh token of the same subject, and without what it no longer allows.
+
+        A subscription that the rules refuse now is dropped, and its id told so by a notice.
+        """
+        self.principal = principal
+        self._expire_with(principal)
+        await self.recheck()
+
+    async def recheck(self) -> None:
+        """Ask the rules again about every subscription; drop and tell those that are refused."""
+        for subscription in self.subscriptions:
+            path = subscription.destination.path
+            try:
+                waiting = self.authorize(Frame("SUBSCRIBE", {"destination": path}))
+                if waiting is not None:
+                    await waiting
+            except Refused as refused:
+                if self._commands.subscriptions.get(subscription.id) is subscription:
+                    self._commands.drop(subscription)
+                    self._notify(refused, subscription.id, path, None)
+
+    def _expire_with(self, principal: Principal) -> None:
+        delay = principal.expires_at + self._factory.leeway - self._factory.clock.seconds()
+        self._deadlines.set("expiry", max(0.0, delay))
+
+    # What goes out.
+
+    def deliver(self, subscription: Subscription, delivery: Delivery) -> None:
+        """Send a MESSAGE to one of the session's subscriptions."""
+        if self._ended:
+            return
+        ack = self._commands.acknowledgement(subscription, delivery)
+        message = delivery.message
+        subscription_id = None if subscription.id.startswith("\0") else subscription.id
+        if not self._factory.chain.has_outbound:
+            template = message.template
+            self._write(
+                template.encode(
+                    self.version, subscription_id, ack=ack, delivery_count=delivery.count
+                ),
+                binary=not template.is_text,
+            )
+            return
+        frame = message.frame(subscription_id, ack=ack, delivery_count=delivery.count)
+        self._factory.chain.outbound(frame, self, self.send)
+
+    def overflow(self, subscription: Subscription) -> None:
+        """A subscription holds more unacknowledged messages than it may."""
+        self.end("slow-consumer")
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame of the server's."""
+        if not self._ended:
+            data = self._connection.encode(frame)
+            self._write(data, binary=not _is_utf8(frame.body))
+
+    def _write(self, data: bytes, *, binary: bool = False) -> None:
+        self._outbound.write(data, binary=binary)
+        heartbeat = self._connection.heartbeat
+        if heartbeat is not None:
+            heartbeat.sent(self._factory.clock.seconds())
+
+    def _notify_frame(self, refused: Refused, frame: Frame, receipt: str | None) -> bool:
+        """Tell of a refused frame without ending the session, if there is somebody to tell."""
+        destination = frame.headers.get("destination", "")
+        if frame.command == "SUBSCRIBE" and "id" in frame.headers:
+            subscription_id = frame.headers["id"]
+            self._commands.note_refused(subscription_id)
+        else:
+            errors = self._commands.subscription_of(ERRORS_DESTINATION)
+            if errors is None:
+                return False
+            subscription_id = errors.id
+            destination = ERRORS_DESTINATION
+        self._notify(refused, subscription_id, destination, receipt)
+        return True
+
+    def _notify(
+        self, refused: Refused, subscription_id: str, destination: str, receipt: str | None
+    ) -> None:
+        headers = {
+            "subscription": subscription_id,
+            "message-id": token_urlsafe(8),
+            "destination": destination,
+            "error": "true",
+            "code": refused.code,
+            "content-type": "text/plain",
+        }
+        if receipt is not None:
+            headers["receipt-id"] = receipt
+        self.send(Frame("MESSAGE", headers, refused.consequence.explanation.encode()))
+
+    # Deadlines.
+
+    def _set_deadline(self, name: str, delay: float) -> None:
+        if delay:
+            self._deadlines.set(name, delay)
+
+    def _passed(self, name: str) -> None:
+        if name == "heartbeat":
+            self._check_heartbeat()
+        else:
+            self.end(_DEADLINE_CODES[name])
+
+    def _check_heartbeat(self) -> None:
+        heartbeat = self._connection.heartbeat
+        if heartbeat is None:
+            return
+        now = self._factory.clock.seconds()
+        # While we do not read, for a frame that waits, silence is not the client's.
+        if heartbeat.is_dead(now) and not self._held:
+            self.end("heartbeat-timeout")
+            return
+        if heartbeat.send_due(now):
+            self._write(b"\n")
+        delay = heartbeat.next_check(now)
+        if delay is not None:
+            self._deadlines.set("heartbeat", max(delay, 0.05))
+
+    # The end.
+
+    def end(self, reason: Refused | str, receipt: str | None = None) -> None:
+        """Send an ERROR, and close with the status that goes with its code.
+
+        :param reason: a code, or what was raised.
+        :param receipt: the ``receipt`` of the frame that is to blame.
+        """
+        if self._ended:
+            return
+        refused = Refused(reason) if isinstance(reason, str) else reason
+        consequence = refused.consequence
+        headers = {
+            "message": consequence.message,
+            "code": refused.code,
+            "content-type": "text/plain",
+            **refused.headers,
+        }
+        if receipt is not None:
+            headers["receipt-id"] = receipt
+        if refused.code == "slow-consumer":
+            self._outbound.discard()
+        self._outbound.flush()
+        error = self._connection.error(headers, consequence.explanation.encode())
+        self._transport.send(error, binary=False)
+        self._close(consequence.close, refused.code)
+
+    def _overflowed(self) -> None:
+        self.end("slow-consumer")
+
+    def _close(self, status: int, reason: str) -> None:
+        self._ended = True
+        self._outbound.flush()
+        self._transport.close(status, reason)
+        self._finish(reason or "disconnected")
+
+    def _finish(self, reason: str) -> None:
+        self._factory.open_sessions.discard(self)
+        self._deadlines.clear_all()
+        self._outbound.discard()
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if self._factory.registry.get(self.session_id) is self:
+            self._commands.finish()
+            self._factory.registry.remove(self)
+            self._log.info(
+                "session {session} of {user} ended: {reason}",
+                session=self.session_id,
+                user=self.user,
+                reason=reason,
+            )
+
+
+_DEADLINE_CODES = {
+    "connect": "connect-timeout",
+    "expiry": "token-expired",
+    "frame": "frame-timeout",
+    "send": "slow-consumer",
+}
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

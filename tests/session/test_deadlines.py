@@ -1,0 +1,68 @@
+"""Tests of stompauth.session.deadlines."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from stompauth.session.deadlines import Deadlines
+
+
+class DeadlinesTests(SynchronousTestCase):
+    """Named times pass in their order, on a single delayed call."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.passed: list[str] = []
+        self.deadlines = Deadlines(self.clock, self.passed.append)
+
+    def test_order(self) -> None:
+        """The sooner passes sooner, whichever was set first; one call at a time."""
+        self.deadlines.set("b", 2)
+        self.deadlines.set("a", 1)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(1)
+        self.assertEqual(self.passed, ["a"])
+        self.clock.advance(1)
+        self.assertEqual(self.passed, ["a", "b"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_set_again(self) -> None:
+        """Setting a name anew moves it, to and fro."""
+        self.deadlines.set("a", 5)
+        self.deadlines.set("a", 1)
+        self.clock.advance(1)
+        self.assertEqual(self.passed, ["a"])
+        self.deadlines.set("a", 1)
+        self.deadlines.set("a", 5)
+        self.clock.advance(4.9)
+        self.assertEqual(self.passed, ["a"])
+        self.clock.advance(0.1)
+        self.assertEqual(self.passed, ["a", "a"])
+
+    def test_clear(self) -> None:
+        """What is cleared does not pass, and leaves nothing on the clock."""
+        self.deadlines.set("a", 1)
+        self.deadlines.set("b", 2)
+        self.deadlines.clear("a")
+        self.assertFalse(self.deadlines.is_set("a"))
+        self.clock.advance(1.5)
+        self.assertEqual(self.passed, [])
+        self.deadlines.clear_all()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_within_a_callback(self) -> None:
+        """A callback may set its name anew, and clear one that is due as well."""
+
+        def passed(name: str) -> None:
+            self.passed.append(name)
+            if len(self.passed) < 3:
+                deadlines.set("a", 1)
+            deadlines.clear("b")
+
+        deadlines = Deadlines(self.clock, passed)
+        deadlines.set("a", 1)
+        deadlines.set("b", 1)
+        self.clock.pump([1, 1, 1, 1])
+        self.assertEqual(self.passed, ["a", "a", "a"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
