@@ -1,0 +1,173 @@
+"""Whether a WebSocket may open: the origin, the limits, and the ticket."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from twisted.logger import Logger
+
+from stompauth.errors import BadToken, Denied, TicketRefused, TicketReplayed, Unavailable
+from stompauth.handshake.address import network_of
+from stompauth.identity.bearer import parse_bearer
+from stompauth.settings import WebSocketSettings
+from stompauth.tickets.grant import TicketGrant
+
+if TYPE_CHECKING:
+    from stompauth.handshake.connections import Connections, Slot
+    from stompauth.handshake.origins import OriginPolicy
+    from stompauth.interfaces import ITicketStore, ITokenVerifier
+
+#: The subprotocols of STOMP; the first that the client offers is taken.
+SUBPROTOCOLS: Final = ("v12.stomp", "v11.stomp", "v10.stomp")
+
+#: What a ticket looks like; of any store's, since 16 octets in base64url are 22 characters.
+_TICKET = re.compile(rb"[A-Za-z0-9_-]{22,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeRequest:
+    """What counts of a client's opening handshake (RFC 6455 section 4.2.1).
+
+    :ivar query: the octets behind the question mark, without it.
+    :ivar origins: the values of all Origin headers.
+    :ivar authorizations: the values of all Authorization headers.
+    :ivar subprotocols: those that the client offers, in its order.
+    :ivar address: the client's address.
+    """
+
+    path: str
+    query: bytes
+    origins: tuple[bytes, ...]
+    authorizations: tuple[bytes, ...]
+    subprotocols: tuple[str, ...]
+    address: str
+
+    def __repr__(self) -> str:
+        # The query holds the ticket.
+        return f"<HandshakeRequest {self.path} from {self.address}>"
+
+    def subprotocol(self) -> str | None:
+        """The first of ours among the offered, or None."""
+        for offered in self.subprotocols:
+            if offered in SUBPROTOCOLS:
+                return offered
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """An accepted handshake: whose it is, and its place in the counts."""
+
+    grant: TicketGrant
+    slot: Slot
+
+
+class AdmissionPolicy:
+    """Decides about handshakes, in an order that burns a ticket only when nothing else is wrong.
+
+    :param tickets: provider of :class:`.ITicketStore`.
+    :param verifier: provider of :class:`.ITokenVerifier`, for ``websocket.bearer``.
+    :param origins: the pages that may connect.
+    :param connections: the counts of open sockets.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        tickets: ITicketStore,
+        verifier: ITokenVerifier,
+        origins: OriginPolicy,
+        connections: Connections,
+        settings: WebSocketSettings | None = None,
+    ) -> None:
+        self._tickets = tickets
+        self._verifier = verifier
+        self._origins = origins
+        self._connections = connections
+        self._settings = settings or WebSocketSettings()
+
+    async def admit(self, request: HandshakeRequest) -> Admission:
+        """Let the client in.
+
+        :raises Denied: with the status to answer.
+        """
+        if not self._origins.allows_handshake(request.origins):
+            raise Denied(403, "origin")
+        slot = self._connections.claim(network_of(request.address))
+        try:
+            grant = await self._grant(request)
+            slot.claim_user(grant.issuer, grant.user)
+        except BaseException:
+            slot.release()
+            raise
+        return Admission(grant, slot)
+
+    async def _grant(self, request: HandshakeRequest) -> TicketGrant:
+        if self._settings.bearer and request.authorizations:
+            if request.query:
+                raise Denied(400, "two-credentials")
+            return await self._from_token(request)
+        return await self._from_ticket(request)
+
+    async def _from_ticket(self, request: HandshakeRequest) -> TicketGrant:
+        ticket = _ticket_of(request.query)
+        try:
+            grant = await self._tickets.redeem(ticket)
+        except TicketReplayed as replayed:
+            self._log.warn(
+                "a used ticket of {user} came again, from {address}",
+                user=replayed.grant.user,
+                address=request.address,
+            )
+            raise Denied(401, "ticket") from None
+        except TicketRefused:
+            raise Denied(401, "ticket") from None
+        except Unavailable as unavailable:
+            raise Denied(503, "unavailable", math.ceil(unavailable.retry_after)) from None
+        # From here on the ticket is gone, whatever comes of it.
+        origin = request.origins[0].decode("ascii") if request.origins else None
+        if (
+            grant.path != request.path
+            or (grant.origin is not None and grant.origin != origin)
+            or (grant.address is not None and grant.address != network_of(request.address))
+        ):
+            raise Denied(403, "binding")
+        return grant
+
+    async def _from_token(self, request: HandshakeRequest) -> TicketGrant:
+        values = request.authorizations
+        token = parse_bearer(values[0].decode("latin-1")) if len(values) == 1 else None
+        if token is None:
+            raise Denied(400, "authorization")
+        try:
+            principal = await self._verifier.verify(token)
+        except BadToken:
+            raise Denied(401, "ticket") from None
+        except Unavailable as unavailable:
+            raise Denied(503, "unavailable", math.ceil(unavailable.retry_after)) from None
+        return TicketGrant(
+            issuer=principal.issuer,
+            user=principal.name,
+            path=request.path,
+            token_expires_at=principal.expires_at,
+            token_issued_at=principal.issued_at,
+            token_id=principal.token_id,
+        )
+
+
+def _ticket_of(query: bytes) -> str:
+    """The ticket in a query that holds just that: ``ticket=`` once, and no other parameter.
+
+    :raises Denied: 401 when there is none, 400 for any other query.
+    """
+    if not query:
+        raise Denied(401, "ticket")
+    name, _, value = query.partition(b"=")
+    if name != b"ticket" or not _TICKET.fullmatch(value):
+        raise Denied(400, "malformed")
+    return value.decode("ascii")

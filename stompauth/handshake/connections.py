@@ -1,0 +1,99 @@
+"""How many sockets there are, in all, per address and per user."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, succeed
+
+from stompauth.errors import Denied
+
+if TYPE_CHECKING:
+    from stompauth.settings import Limits
+
+
+class Slot:
+    """One socket's place in the counts, given back once however often it is released."""
+
+    __slots__ = ("_address", "_connections", "_released", "_user")
+
+    def __init__(self, connections: Connections, address: str) -> None:
+        self._connections = connections
+        self._address = address
+        self._user: tuple[str, str] | None = None
+        self._released = False
+
+    def claim_user(self, issuer: str, user: str) -> None:
+        """Count the socket for its user.
+
+        :raises Denied: 429 when the user has as many as he may.
+        """
+        subject = (issuer, user)
+        counts, limit = self._connections.by_user, self._connections.limits.sessions_per_user
+        if limit and counts[subject] >= limit:
+            raise Denied(429, "sessions", 1)
+        self._user = subject
+        counts[subject] += 1
+
+    def release(self) -> None:
+        """Give the place back."""
+        if self._released:
+            return
+        self._released = True
+        connections = self._connections
+        connections.total -= 1
+        _decrement(connections.by_address, self._address)
+        if self._user is not None:
+            _decrement(connections.by_user, self._user)
+        if not connections.total:
+            waiting, connections.waiting = connections.waiting, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+
+def _decrement(counts: Counter[Any], key: object) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
+
+
+class Connections:
+    """The counts of open and opening WebSockets.
+
+    :param limits: ``sessions``, ``sessions_per_address`` and ``sessions_per_user``.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.total = 0
+        self.by_address: Counter[str] = Counter()
+        self.by_user: Counter[tuple[str, str]] = Counter()
+        self.waiting: list[Deferred[None]] = []
+
+    def claim(self, address: str) -> Slot:
+        """Count a socket, from the handshake on.
+
+        :raises Denied: 429 when there are as many as may be, in all or from the address.
+        """
+        limits = self.limits
+        if limits.sessions and self.total >= limits.sessions:
+            raise Denied(429, "sessions", 1)
+        if limits.sessions_per_address and self.by_address[address] >= limits.sessions_per_address:
+            raise Denied(429, "sessions", 1)
+        self.total += 1
+        self.by_address[address] += 1
+        return Slot(self, address)
+
+    def when_none(self) -> Deferred[None]:
+        """Fire when there is no socket left."""
+        if not self.total:
+            return succeed(None)
+        deferred: Deferred[None] = Deferred(self.waiting.remove)
+        self.waiting.append(deferred)
+        return deferred
+
+    def is_full_for(self, issuer: str, user: str) -> bool:
+        """Whether a further socket of this user would be turned down."""
+        limit = self.limits.sessions_per_user
+        return bool(limit) and self.by_user[issuer, user] >= limit

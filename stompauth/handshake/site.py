@@ -1,0 +1,164 @@
+"""A stricter twisted.web: what a request may look like, and how long it may take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.protocol import connectionDone
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import Request, Site
+
+from stompauth.handshake.responses import NotFound
+from stompauth.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.python.failure import Failure
+    from twisted.web.http_headers import Headers
+
+#: A body that is longer is not read; no resource here wants one at all.
+MAX_BODY = 8192
+
+
+class StrictRequest(Request):
+    """A request that knows whether its body was refused.
+
+    :ivar body_too_large: the body is longer than :data:`MAX_BODY`, or of unknown length. It was
+        not read, and the connection ends with the answer.
+    """
+
+    body_too_large = False
+
+
+class StrictHTTPChannel(HTTPChannel):
+    """HTTP/1.1 with bounds.
+
+    - A request has to be complete within ``head_timeout`` seconds of its first octet, also when
+      it keeps dribbling; twisted.web's own time-out starts anew with every segment.
+    - A body is never buffered beyond :data:`MAX_BODY`.
+    - Line folding and a repeated or missing Host are refused (RFC 9112, sections 5.2 and 3.2).
+    """
+
+    maxHeaders = 100
+    totalHeadersSize = 16384
+    head_timeout: float = 10
+    transport: Any
+    _head_call: IDelayedCall | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Start the clock of a request with its first octet."""
+        if self._head_call is None and not self._handlingRequest and self.head_timeout:
+            self._head_call = self.callLater(self.head_timeout, self._head_timed_out)
+        super().dataReceived(data)
+
+    def _head_timed_out(self) -> None:
+        self._head_call = None
+        self.transport.abortConnection()
+
+    def _stop_head_clock(self) -> None:
+        if self._head_call is not None:
+            self._head_call.cancel()
+            self._head_call = None
+
+    def lineReceived(self, line: bytes) -> None:
+        """Refuse a folded header line."""
+        if line[:1] in (b" ", b"\t"):
+            self._refuse()
+            return
+        super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line that is too long."""
+        self._refuse()
+
+    def allHeadersReceived(self) -> None:
+        """Refuse what is not one request for one host; leave a large body unread."""
+        request = self.requests[-1]
+        hosts = request.requestHeaders.getRawHeaders("Host", [])
+        if len(hosts) != 1 and self._version == b"HTTP/1.1":
+            self._refuse()
+            # Nothing of this request may reach a resource.
+            self.length = None
+            return
+        super().allHeadersReceived()
+        if self.length is None or self.length > MAX_BODY:
+            request.body_too_large = True
+            self.persistent = False
+            # As if there were no body: the resource answers now, and then the connection ends.
+            self.length = 0
+
+    def allContentReceived(self) -> None:
+        """Stop the clock: the request is complete."""
+        self._stop_head_clock()
+        super().allContentReceived()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Stop the clock."""
+        self._stop_head_clock()
+        super().connectionLost(reason)
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Name ourselves in ``Server``, and nothing of what we are made of."""
+        headers.setRawHeaders("Server", [f"stompauth/{__version__}"])
+        super().writeHeaders(version, code, reason, headers)
+
+    def _refuse(self) -> None:
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+        self.loseConnection()
+
+
+class StrictSite(Site):
+    """A Site of :class:`StrictHTTPChannel`, without tracebacks, HTTP/2 or an access log.
+
+    twisted.web's access log writes the query and the Referer of a request, and with them tickets.
+
+    :param resource: the root.
+    :param clock: for the time-outs.
+    :param http_timeout: seconds that a whole request may take.
+    """
+
+    displayTracebacks = False
+
+    def __init__(self, resource: IResource, clock: IReactorTime, http_timeout: float = 10) -> None:
+        class Channel(StrictHTTPChannel):
+            head_timeout = http_timeout
+
+        super().__init__(
+            resource, requestFactory=StrictRequest, timeout=http_timeout or None, reactor=clock
+        )
+        # HTTPFactory types it as what may also speak HTTP/2.
+        self.protocol = Channel  # type: ignore[assignment, method-assign]
+
+    def log(self, request: Any) -> None:
+        """Write nothing."""
+
+
+class PathRouter(Resource):
+    """Resources at exact paths: the octets of the request, neither decoded nor normalised.
+
+    :param routes: path, such as ``b"/stomp"``, to resource.
+    :param fallback: takes what is at none of them; by default 404.
+    """
+
+    isLeaf = False
+
+    def __init__(
+        self, routes: Mapping[bytes, IResource], fallback: IResource | None = None
+    ) -> None:
+        super().__init__()
+        self._routes = routes
+        self._fallback = fallback
+
+    def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
+        """Choose by the whole path, whatever the segment."""
+        resource = self._routes.get(request.path)
+        if resource is not None:
+            request.postpath = []
+            return resource
+        if self._fallback is None:
+            return NotFound()
+        child: IResource = self._fallback.getChildWithDefault(path, request)
+        return child

@@ -1,0 +1,361 @@
+"""The WebSocket, on Autobahn: from the upgrade request to the session.
+
+Autobahn keeps the opening handshake, the framing and the closing handshake of RFC 6455. What it
+would parse differently from the HTTP server in front of it never reaches it: the request that it
+sees is made anew of the few headers that it needs, and holds neither query nor Origin. So nothing
+that Autobahn keeps or logs can hold a ticket either.
+"""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
+
+from autobahn.twisted.resource import WebSocketResource as AutobahnResource
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionDeny
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.web.http_headers import Headers
+from twisted.web.resource import IResource
+from zope.interface import implementer
+
+from stompauth.errors import Denied
+from stompauth.handshake.admission import HandshakeRequest
+from stompauth.handshake.responses import NotFound
+from stompauth.settings import Limits, WebSocketSettings
+from stompauth.version import __version__
+
+if TYPE_CHECKING:
+    from autobahn.websocket.types import ConnectionRequest
+    from twisted.internet.interfaces import IAddress, IReactorTime
+    from twisted.python.failure import Failure
+    from twisted.web.server import Request
+
+    from stompauth.handshake.address import ClientAddress
+    from stompauth.handshake.admission import Admission, AdmissionPolicy
+    from stompauth.session.session import Session, SessionFactory
+
+#: A WebSocket message may be longer than a STOMP frame by so much.
+MESSAGE_MARGIN: Final = 16384
+
+#: Seconds that a pong may take.
+PONG_TIMEOUT: Final = 10
+
+#: Constants, because Autobahn writes a reason phrase as it is.
+_REASONS: Final = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    426: "Upgrade Required",
+    429: "Too Many Requests",
+    503: "Service Unavailable",
+}
+
+#: What may not be in a header: controls, and NEL, at which str.splitlines() starts a new line.
+_BAD_OCTETS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f\x85]")
+
+_FORWARDED_HEADERS: Final = (
+    b"Host",
+    b"Upgrade",
+    b"Connection",
+    b"Sec-WebSocket-Key",
+    b"Sec-WebSocket-Version",
+    b"Sec-WebSocket-Protocol",
+)
+
+
+@implementer(IPushProducer)
+class StompWebSocketProtocol(WebSocketServerProtocol):
+    """One WebSocket: admits it, then hands messages to its session.
+
+    :ivar handshake: the request, as :class:`WebSocketResource` has read it.
+    """
+
+    _log = Logger()
+
+    factory: StompWebSocketFactory
+    transport: Any
+    handshake: HandshakeRequest
+    _admission: Admission | None = None
+    _session: Session | None = None
+    _admitting = False
+
+    # The opening handshake.
+
+    async def onConnect(  # type: ignore[override]  # Autobahn awaits it
+        self, request: ConnectionRequest
+    ) -> str | None:
+        """Accept or deny the handshake; what Autobahn has read of it is not asked."""
+        self._admitting = True
+        try:
+            self._admission = await self.factory.admission.admit(self.handshake)
+        except Denied as denied:
+            self._log.warn(
+                "handshake from {address} denied: {status} {slug}",
+                address=self.handshake.address,
+                status=denied.status,
+                slug=denied.slug,
+            )
+            raise ConnectionDeny(denied.status, _REASONS[denied.status]) from None
+        except Exception:
+            # Autobahn would put the text of any other exception into the status line.
+            self._log.failure("a handshake failed")
+            raise ConnectionDeny(503, _REASONS[503]) from None
+        finally:
+            self._admitting = False
+        if self.is_closed.called:
+            # The peer left meanwhile; onOpen would follow onClose.
+            self._release()
+            raise ConnectionDeny(503, _REASONS[503])
+        return self.handshake.subprotocol()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass on what comes, but nothing before the handshake is answered."""
+        if self._admitting:
+            # Autobahn would take it for a second handshake of the same socket.
+            self.transport.abortConnection()
+            return
+        super().dataReceived(data)
+
+    def onOpen(self) -> None:
+        """Begin the session."""
+        if self._admission is None:
+            self.abort()
+            return
+        # The HTTP channel is still the transport's producer.
+        self.transport.unregisterProducer()
+        self.transport.registerProducer(self, True)
+        try:
+            self._session = self.factory.sessions.open(
+                self._admission.grant, self.handshake.address, self
+            )
+        except Exception:
+            self._log.failure("a session could not be made")
+            self.close(1011, "internal")
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Give a message to the session."""
+        session = self._session
+        if session is None:
+            return
+        try:
+            session.data_received(payload)
+        except Exception:
+            self._log.failure("a session failed")
+            session.end("internal")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The socket is gone: so are the session and its place in the counts."""
+        super().connectionLost(reason)
+        session, self._session = self._session, None
+        if session is not None:
+            session.connection_lost()
+        self._release()
+
+    def _release(self) -> None:
+        if self._admission is not None:
+            self._admission.slot.release()
+
+    # What the session does: stompauth.session.outbound.WebSocketTransport.
+
+    def send(self, data: bytes, *, binary: bool) -> None:
+        """Send a message, unless the closing handshake has begun."""
+        if self.state == self.STATE_OPEN:
+            # sendMessage() would hold the answer to the limit on what comes in.
+            self.sendFrame(2 if binary else 1, data)
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake."""
+        # sendClose() takes no code below 3000 but 1000.
+        self.sendCloseFrame(code, reason.encode("ascii"))
+
+    def abort(self) -> None:
+        """Cut the connection off."""
+        self.transport.abortConnection()
+
+    def pause_reading(self) -> None:
+        """Stop reading."""
+        self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self.transport.resumeProducing()
+
+    # What the transport tells.
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full."""
+        if self._session is not None:
+            self._session.blocked()
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer is empty."""
+        if self._session is not None:
+            self._session.unblocked()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost() says so too."""
+
+
+class StompWebSocketFactory(WebSocketServerFactory):
+    """Makes the protocols, with every limit of Autobahn's set.
+
+    :param admission: decides about handshakes.
+    :param sessions: makes the sessions.
+    """
+
+    protocol: Any = StompWebSocketProtocol
+
+    def __init__(
+        self,
+        *,
+        admission: AdmissionPolicy,
+        sessions: SessionFactory,
+        clock: IReactorTime,
+        limits: Limits,
+        settings: WebSocketSettings,
+    ) -> None:
+        super().__init__(server=f"stompauth/{__version__}", reactor=clock)
+        self.admission = admission
+        self.sessions = sessions
+        size = limits.frame + MESSAGE_MARGIN if limits.frame else 0
+        self.setProtocolOptions(
+            versions=[13],
+            webStatus=False,
+            allowNullOrigin=False,
+            trustXForwardedFor=0,
+            maxFramePayloadSize=size,
+            maxMessagePayloadSize=size,
+            openHandshakeTimeout=limits.handshake_timeout,
+            closeHandshakeTimeout=limits.close_timeout,
+            autoPingInterval=settings.ping,
+            autoPingTimeout=PONG_TIMEOUT,
+            autoPingRestartOnAnyTraffic=False,
+            failByDrop=False,
+            echoCloseCodeReason=False,
+            tcpNoDelay=True,
+        )
+
+
+class _ForOneRequest:
+    """What Autobahn's resource takes for a factory: the protocol knows its request."""
+
+    def __init__(self, factory: StompWebSocketFactory, handshake: HandshakeRequest) -> None:
+        self._factory = factory
+        self._handshake = handshake
+
+    def buildProtocol(self, addr: IAddress) -> Any:
+        protocol: Any = self._factory.buildProtocol(addr)
+        protocol.handshake = self._handshake
+        return protocol
+
+
+@implementer(IResource)
+class WebSocketResource:
+    """``GET /stomp``: checks what HTTP has to be right about, and lets Autobahn upgrade.
+
+    :param addresses: finds the client's address.
+    """
+
+    _log = Logger()
+
+    isLeaf = True
+
+    def __init__(
+        self,
+        factory: StompWebSocketFactory,
+        addresses: ClientAddress,
+        settings: WebSocketSettings,
+    ) -> None:
+        self._factory = factory
+        self._addresses = addresses
+        self._path = settings.path
+
+    def getChildWithDefault(self, name: bytes, request: Request) -> IResource:
+        """There is nothing below."""
+        return NotFound()
+
+    def putChild(self, path: bytes, child: IResource) -> None:
+        """There can be nothing below."""
+        raise RuntimeError("a WebSocket has no children")
+
+    def render(self, request: Request) -> Any:
+        """Read the handshake, and go on with it on Autobahn."""
+        try:
+            handshake = self._read(request)
+        except Denied as denied:
+            return self._deny(request, denied)
+        request.uri = self._path.encode("ascii")
+        forwarded = Headers()
+        for name in _FORWARDED_HEADERS:
+            values = request.requestHeaders.getRawHeaders(name)
+            if values:
+                forwarded.setRawHeaders(name, values)
+        request.requestHeaders = forwarded
+        request.content = BytesIO()
+        return AutobahnResource(_ForOneRequest(self._factory, handshake)).render(request)
+
+    def _read(self, request: Request) -> HandshakeRequest:
+        """Check the head of the request, in the order of the contract."""
+        headers = request.requestHeaders
+        if request.method != b"GET":
+            raise Denied(405, "method")
+        path, _, query = request.uri.partition(b"?")
+        if path != self._path.encode("ascii"):
+            raise Denied(404, "not-found")
+        upgrade = b",".join(headers.getRawHeaders(b"Upgrade", [])).lower()
+        versions = headers.getRawHeaders(b"Sec-WebSocket-Version", [])
+        if b"websocket" not in _tokens(upgrade) or versions != [b"13"]:
+            raise Denied(426, "version")
+        connection = b",".join(headers.getRawHeaders(b"Connection", [])).lower()
+        keys = headers.getRawHeaders(b"Sec-WebSocket-Key", [])
+        subprotocols = _tokens(b",".join(headers.getRawHeaders(b"Sec-WebSocket-Protocol", [])))
+        if (
+            request.clientproto != b"HTTP/1.1"
+            or b"upgrade" not in _tokens(connection)
+            or len(headers.getRawHeaders(b"Host", [])) != 1
+            or len(keys) != 1
+            or not re.fullmatch(rb"[A-Za-z0-9+/]{22}==", keys[0])
+            or len(set(subprotocols)) != len(subprotocols)
+            or getattr(request, "body_too_large", False)
+            or (request.content is not None and request.content.read(1))
+            or any(
+                _BAD_OCTETS.search(value)
+                for _, values in headers.getAllRawHeaders()
+                for value in values
+            )
+        ):
+            raise Denied(400, "malformed")
+        return HandshakeRequest(
+            path=self._path,
+            query=query,
+            origins=tuple(headers.getRawHeaders(b"Origin", [])),
+            authorizations=tuple(headers.getRawHeaders(b"Authorization", [])),
+            subprotocols=tuple(name.decode("latin-1") for name in subprotocols),
+            address=self._addresses.of(
+                request.getClientAddress(), headers.getRawHeaders(b"X-Forwarded-For", [])
+            ),
+        )
+
+    def _deny(self, request: Request, denied: Denied) -> bytes:
+        self._log.warn("handshake denied: {status} {slug}", status=denied.status, slug=denied.slug)
+        request.setResponseCode(denied.status, _REASONS[denied.status].encode("ascii"))
+        headers = request.responseHeaders
+        headers.removeHeader("Content-Type")
+        headers.setRawHeaders("Cache-Control", ["no-store"])
+        if denied.status == 426:
+            headers.setRawHeaders("Sec-WebSocket-Version", ["13"])
+            headers.setRawHeaders("Upgrade", ["websocket"])
+        if denied.status == 405:
+            headers.setRawHeaders("Allow", ["GET"])
+        return b""
+
+
+def _tokens(value: bytes) -> list[bytes]:
+    """The elements of a comma-separated header (RFC 9110 section 5.6.1)."""
+    return [token for token in (part.strip(b" \t") for part in value.split(b",")) if token]
