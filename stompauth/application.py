@@ -1,0 +1,256 @@
+"""The whole of stompauth, put together for one application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+
+from stompauth.authorization.destination import Destination
+from stompauth.broker.message import Message
+from stompauth.handshake.address import ClientAddress
+from stompauth.handshake.admission import AdmissionPolicy
+from stompauth.handshake.connections import Connections
+from stompauth.handshake.origins import OriginPolicy
+from stompauth.handshake.ticket_resource import TicketResource
+from stompauth.handshake.websocket import StompWebSocketFactory, WebSocketResource
+from stompauth.interceptors.authenticate import Authenticate
+from stompauth.interceptors.authorize import Authorize
+from stompauth.interceptors.chain import Chain
+from stompauth.interfaces import (
+    IAuthorizer,
+    IBroker,
+    IInterceptor,
+    ITicketStore,
+    ITokenVerifier,
+)
+from stompauth.session.firewall import pass_headers
+from stompauth.session.session import SessionFactory
+from stompauth.settings import Limits, TicketSettings, WebSocketSettings
+from stompauth.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.web.resource import IResource
+
+    from stompauth.session.registry import SessionRegistry
+
+
+class StompAuth:
+    """STOMP over WebSocket for one application: two resources and a service.
+
+    Put the resources into a :class:`twisted.web.server.Site` of your own, at the paths that
+    ``tickets_settings`` and ``websocket`` name, and give the service a parent.
+
+    :param verifier: provider of :class:`.ITokenVerifier`.
+    :param tickets: provider of :class:`.ITicketStore`.
+    :param broker: provider of :class:`.IBroker`.
+    :param rules: provider of :class:`.IAuthorizer`, or several of them, which all have to allow.
+    :param origins: the origins of the pages that may connect, exact, such as
+        ``https://chat.example.com``; or an :class:`.OriginPolicy`.
+    :param clock: what time it is; the reactor.
+    :param interceptors: providers of :class:`.IInterceptor`, in this order between authentication
+        and authorization.
+    :param limits: what clients can make the server hold.
+    :param ticket: how the ticket endpoint behaves.
+    :param websocket: how the handshake behaves.
+    :param on_send: ``"required"``, ``"optional"`` or ``"ignored"``: a JWT on SEND.
+    :param stamp_sender: whether MESSAGEs say in ``sender`` who sent them.
+    :param trusted_proxies: networks whose ``X-Forwarded-For`` is believed.
+    :raises TypeError: a part does not provide its interface.
+
+    :ivar sessions: who is here.
+    :ivar origins: the origin policy.
+    """
+
+    def __init__(
+        self,
+        *,
+        verifier: ITokenVerifier,
+        tickets: ITicketStore,
+        broker: IBroker,
+        rules: Any,
+        origins: Sequence[str] | OriginPolicy,
+        clock: IReactorTime,
+        interceptors: Sequence[IInterceptor] = (),
+        limits: Limits | None = None,
+        ticket: TicketSettings | None = None,
+        websocket: WebSocketSettings | None = None,
+        on_send: str = "optional",
+        stamp_sender: bool = False,
+        trusted_proxies: Sequence[str] = (),
+    ) -> None:
+        authorizers = [rules] if IAuthorizer.providedBy(rules) else list(rules)
+        for interface, part in [
+            (ITokenVerifier, verifier),
+            (ITicketStore, tickets),
+            (IBroker, broker),
+            *((IAuthorizer, authorizer) for authorizer in authorizers),
+        ]:
+            if not interface.providedBy(part):
+                name = type(part).__qualname__
+                raise TypeError(f"{name} does not provide {interface.__name__}")
+        self._verifier = verifier
+        self._tickets = tickets
+        self._broker = broker
+        borrower: Any = broker
+        if getattr(borrower, "clock", clock) is None:
+            borrower.clock = clock
+        self._clock = clock
+        self.limits = limits or Limits()
+        self._ticket_settings = ticket or TicketSettings()
+        self._websocket_settings = websocket or WebSocketSettings()
+        self.origins = (
+            origins
+            if isinstance(origins, OriginPolicy)
+            else OriginPolicy(origins, require=self._websocket_settings.require_origin)
+        )
+        self._addresses = ClientAddress(trusted_proxies)
+        self._connections = Connections(self.limits)
+        authorize = Authorize(authorizers)
+        self.chain = Chain([Authenticate(verifier, on_send), *interceptors, authorize])
+        self._sessions = SessionFactory(
+            chain=self.chain,
+            authorize=authorize.check,
+            broker=broker,
+            clock=clock,
+            limits=self.limits,
+            leeway=verifier.leeway,
+            server=f"stompauth/{__version__}",
+            stamp_sender=stamp_sender,
+        )
+
+    @property
+    def sessions(self) -> SessionRegistry:
+        """The connected sessions."""
+        return self._sessions.registry
+
+    def ticket_resource(self) -> TicketResource:
+        """The ticket endpoint, for any path."""
+        return TicketResource(
+            verifier=self._verifier,
+            tickets=self._tickets,
+            origins=self.origins,
+            connections=self._connections,
+            addresses=self._addresses,
+            clock=self._clock,
+            settings=self._ticket_settings,
+            websocket_path=self._websocket_settings.path,
+        )
+
+    def websocket_resource(self) -> WebSocketResource:
+        """The WebSocket, for exactly the path of its settings; ``/stomp`` by default."""
+        settings = self._websocket_settings
+        factory = StompWebSocketFactory(
+            admission=AdmissionPolicy(
+                tickets=self._tickets,
+                verifier=self._verifier,
+                origins=self.origins,
+                connections=self._connections,
+                settings=settings,
+            ),
+            sessions=self._sessions,
+            clock=self._clock,
+            limits=self.limits,
+            settings=settings,
+        )
+        return WebSocketResource(factory, self._addresses, settings)
+
+    def resources(self) -> dict[bytes, IResource]:
+        """Both resources by the paths of their settings, for a :class:`.PathRouter`."""
+        return {
+            self._ticket_settings.path.encode("ascii"): self.ticket_resource(),
+            self._websocket_settings.path.encode("ascii"): self.websocket_resource(),
+        }
+
+    def service(self) -> StompAuthService:
+        """What has to run beside the resources, and to stop in good order."""
+        return StompAuthService(self)
+
+    def publish(
+        self,
+        destination: str,
+        body: bytes | str,
+        headers: Mapping[str, str] | None = None,
+    ) -> Deferred[None]:
+        """Send a message to a topic or queue, in the server's own name and past the rules.
+
+        :param body: octets, or text that goes out as UTF-8.
+        :param headers: custom headers; what the server says of a MESSAGE is not among them.
+        :return: fires when the broker has accepted it.
+        :raises Refused: by the Deferred: ``bad-destination``, ``no-such-destination``,
+            ``queue-full`` or ``limit``.
+        """
+        return Deferred.fromCoroutine(self._publish(destination, body, headers))
+
+    async def _publish(
+        self, destination: str, body: bytes | str, headers: Mapping[str, str] | None
+    ) -> None:
+        accepted = self._broker.send(_message(destination, body, headers))
+        if accepted is not None:
+            await accepted
+
+    def send_to_user(
+        self,
+        user: str,
+        destination: str,
+        body: bytes | str,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
+        """Send to a user's subscriptions of ``/user`` + destination, in all of his sessions.
+
+        :param destination: such as ``/queue/notifications``.
+        :return: to how many sessions it went.
+        :raises Refused: ``bad-destination``.
+        """
+        return self._broker.send_to_user(user, _message(destination, body, headers))
+
+    async def _stop(self) -> None:
+        """Tell every client, and wait for the sockets to close."""
+        self._sessions.end_all("shutdown")
+        gone = self._connections.when_none()
+        # One second more than Autobahn gives a client for the closing handshake.
+        gone.addTimeout(self.limits.close_timeout + 1, self._clock)
+        try:
+            await gone
+        except defer.TimeoutError:
+            return
+
+
+class StompAuthService(Service):
+    """Runs what an application has to run; its stop ends the sessions in good order.
+
+    :ivar application: whose it is.
+    """
+
+    def __init__(self, application: StompAuth) -> None:
+        self.application = application
+        self._keys: Any = getattr(application._verifier, "keys", None)
+
+    def startService(self) -> None:
+        """Begin to keep the keys fresh."""
+        super().startService()
+        if hasattr(self._keys, "start"):
+            self._keys.start()
+
+    def stopService(self) -> Deferred[None]:
+        """End every session with ``shutdown``.
+
+        :return: fires when all sockets are closed, or after ``limits.close_timeout``.
+        """
+        super().stopService()
+        if hasattr(self._keys, "stop"):
+            self._keys.stop()
+        return Deferred.fromCoroutine(self.application._stop())
+
+
+def _message(destination: str, body: bytes | str, headers: Mapping[str, str] | None) -> Message:
+    return Message(
+        destination=Destination.parse(destination),
+        headers=pass_headers(headers or {}, None),
+        body=body.encode() if isinstance(body, str) else body,
+    )

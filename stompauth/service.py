@@ -1,0 +1,175 @@
+"""From a configuration to the service that ``twistd`` runs, with its listeners."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from stompauth.application import StompAuth
+from stompauth.authorization.rules import Rules
+from stompauth.broker.simple import SimpleBroker
+from stompauth.handshake.site import PathRouter, StrictSite
+from stompauth.identity.keys import JWKSet, StaticKey, jwks_agent
+from stompauth.identity.verifier import JWTVerifier
+from stompauth.tickets.memory import MemoryTicketStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twisted.application.service import IService
+    from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+
+    from stompauth.config import Config, JwtConfig
+
+
+def make_service(config: Config, reactor: Any) -> IService:
+    """Make all that a configuration asks for.
+
+    :raises OSError: a key file has gone since the configuration was read.
+    """
+    application = make_application(config, reactor)
+    site = StrictSite(PathRouter(application.resources()), reactor, config.limits.http_timeout)
+    return ListeningService(config.listen, site, application.service(), reactor)
+
+
+def make_application(config: Config, reactor: Any) -> StompAuth:
+    """Make the application of a configuration, without listeners."""
+    tickets = config.tickets
+    return StompAuth(
+        verifier=make_verifier(config.jwt, reactor),
+        tickets=MemoryTicketStore(reactor, tickets.max_outstanding, tickets.max_total),
+        broker=SimpleBroker(limits=config.limits, clock=reactor),
+        rules=Rules(config.rules, on_deny=config.authorization.on_deny),
+        origins=config.websocket.origins,
+        clock=reactor,
+        interceptors=[interceptor.interceptor for interceptor in config.interceptors],
+        limits=config.limits,
+        ticket=tickets,
+        websocket=config.websocket,
+        on_send=config.jwt.on_send,
+        stamp_sender=config.broker.stamp_sender,
+        trusted_proxies=config.trusted_proxies,
+    )
+
+
+def make_verifier(jwt: JwtConfig, reactor: Any) -> JWTVerifier:
+    """Make the verifier of a ``[jwt]`` section."""
+    keys: StaticKey | JWKSet
+    if jwt.jwks_url:
+        keys = JWKSet(
+            jwks_agent(reactor, jwt.jwks_ca_file or None),
+            jwt.jwks_url,
+            clock=reactor,
+            refresh=jwt.jwks_refresh,
+            cooldown=jwt.jwks_cooldown,
+        )
+    elif jwt.public_key_file:
+        keys = StaticKey.from_public_key_file(jwt.public_key_file)
+    else:
+        keys = StaticKey.from_secret_files(*jwt.secret_file)
+    return JWTVerifier(
+        keys,
+        algorithms=jwt.algorithms,
+        issuer=jwt.issuer,
+        audience=jwt.audience,
+        clock=reactor,
+        typ=jwt.typ,
+        leeway=jwt.leeway,
+        max_lifetime=jwt.max_lifetime,
+        user_claim=jwt.user_claim,
+        authorities_claim=jwt.authorities_claim,
+    )
+
+
+class ListeningService(Service):
+    """Listens on endpoints, and runs a service behind them.
+
+    It stops in order: first it takes no more connections, then the service stops. A listener that
+    cannot be had is an error at start, not a line in the log.
+
+    :param endpoints: Twisted's endpoint descriptions, such as ``tcp:8080:interface=127.0.0.1``.
+    :param factory: what listens.
+    :param inner: the service.
+    :param listening: called with the address of each listener as it is there.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        factory: IProtocolFactory,
+        inner: Service,
+        reactor: Any,
+        listening: Callable[[IAddress], None] | None = None,
+    ) -> None:
+        self._descriptions = endpoints
+        self._endpoints = [serverFromString(reactor, description) for description in endpoints]
+        self._factory = factory
+        self._inner = inner
+        self._listening = listening
+        self._ports: list[IListeningPort] = []
+        self._begun = False
+
+    def privilegedStartService(self) -> None:
+        """Listen while the process still may: before twistd gives up its privileges."""
+        super().privilegedStartService()
+        self._listen()
+
+    def startService(self) -> None:
+        """Listen, unless that is done, and start the service."""
+        super().startService()
+        self._listen()
+        self._inner.startService()
+
+    def _listen(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        for endpoint in self._endpoints:
+            failures: list[Failure] = []
+            listening = endpoint.listen(self._factory)
+            listening.addCallback(self._is_listening)
+            listening.addErrback(failures.append)
+            if failures:
+                failures[0].raiseException()
+
+    def _is_listening(self, port: IListeningPort) -> None:
+        self._ports.append(port)
+        address = port.getHost()
+        if self._listening is not None:
+            self._listening(address)
+        self._log.info("listening on {address}", address=describe(address))
+
+    def stopService(self) -> Deferred[None]:
+        """Stop in order.
+
+        :return: fires when the listeners are closed and the service has stopped.
+        """
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        ports, self._ports = self._ports, []
+        for port in ports:
+            closed = port.stopListening()
+            if closed is not None:
+                await closed
+        stopped = self._inner.stopService()
+        if stopped is not None:
+            await stopped
+        self._begun = False
+
+
+def describe(address: IAddress) -> str:
+    """An address as people write it: ``127.0.0.1:8080``, ``[::1]:8080``, a path."""
+    if isinstance(address, UNIXAddress):
+        return str(address.name, "utf-8") if isinstance(address.name, bytes) else str(address.name)
+    host, port = getattr(address, "host", "unknown"), getattr(address, "port", 0)
+    return f"[{host}]:{port}" if isinstance(address, IPv6Address) else f"{host}:{port}"
