@@ -1,0 +1,182 @@
+"""Tests of stompauth.application."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+import stompauth
+from stompauth import (
+    Interceptor,
+    JWTVerifier,
+    MemoryTicketStore,
+    Refused,
+    Rules,
+    SimpleBroker,
+    StaticKey,
+    StompAuth,
+    allow,
+)
+from stompauth.authorization.decision import Decision
+from stompauth.interfaces import IAuthorizer
+from tests.applications import AUDIENCE, ISSUER, SECRET, Application, token
+from tests.wire import WebSocket, post_token
+
+
+class ConstructionTests(SynchronousTestCase):
+    """An application is put together of parts that are what they should be."""
+
+    def parts(self) -> dict[str, Any]:
+        clock = Clock()
+        return {
+            "verifier": JWTVerifier(
+                StaticKey.hmac(SECRET),
+                algorithms=["HS256"],
+                issuer=ISSUER,
+                audience=AUDIENCE,
+                clock=clock,
+            ),
+            "tickets": MemoryTicketStore(clock=clock),
+            "broker": SimpleBroker(),
+            "rules": Rules([allow("subscribe", "send", "/topic/x")]),
+            "origins": ["https://chat.example.com"],
+            "clock": clock,
+        }
+
+    def test_good_parts(self) -> None:
+        """The parts of the contract's example make an application."""
+        StompAuth(**self.parts())
+
+    def test_wrong_parts(self) -> None:
+        """A part that does not provide its interface is refused by the name of it."""
+        for name in ("verifier", "tickets", "broker"):
+            with self.assertRaises(TypeError) as caught:
+                StompAuth(**{**self.parts(), name: object()})
+            self.assertIn("does not provide", str(caught.exception))
+        with self.assertRaises(TypeError):
+            StompAuth(**{**self.parts(), "rules": [object()]})
+        with self.assertRaises(TypeError):
+            StompAuth(**{**self.parts(), "interceptors": [object()]})
+
+    def test_exports(self) -> None:
+        """Everything that the package names is there."""
+        for name in stompauth.__all__:
+            self.assertTrue(hasattr(stompauth, name), name)
+
+
+class WholeWayTests(SynchronousTestCase):
+    """Token, ticket, WebSocket, CONNECT, SUBSCRIBE, SEND, MESSAGE: the whole way in memory."""
+
+    def test_two_users_chat(self) -> None:
+        """What one writes the other reads; the third is not let in."""
+        application = Application(stamp_sender=True)
+        alice, bob = application.connect("alice"), application.connect("bob")
+        for client in (alice, bob):
+            client.send("SUBSCRIBE", id="room", destination="/topic/rooms/lobby", receipt="s")
+            self.assertEqual(client.frame().command, "RECEIPT")
+        alice.send("SEND", "hällo".encode(), destination="/topic/rooms/lobby")
+        for client in (alice, bob):
+            message = client.frame()
+            self.assertEqual((message.body.decode(), message.headers["sender"]), ("hällo", "alice"))
+        mallory = application.connect("mallory", claims={"rooms": []})
+        mallory.send("SUBSCRIBE", id="room", destination="/topic/rooms/lobby")
+        self.assertEqual(mallory.frame().headers["code"], "access-denied")
+        self.assertEqual(mallory.close_code, 4403)
+
+    def test_used_ticket(self) -> None:
+        """A ticket that has opened a socket opens no other."""
+        application = Application()
+        ticket = post_token(application.site, token()).json["ticket"]
+        statuses = [WebSocket(application.site, f"/stomp?ticket={ticket}").status for _ in range(3)]
+        self.assertEqual(statuses, [101, 401, 401])
+
+    def test_foreign_origin(self) -> None:
+        """A foreign Origin gets 403, and the ticket still works from the right one."""
+        application = Application()
+        target = f"/stomp?ticket={application.ticket()}"
+        self.assertEqual(WebSocket(application.site, target, origin="https://evil").status, 403)
+        self.assertEqual(WebSocket(application.site, target).status, 101)
+
+
+@implementer(IAuthorizer)
+class Later:
+    """An authorizer that answers by a coroutine, as one across a network does."""
+
+    def __init__(self, allowed: bool) -> None:
+        self.allowed = allowed
+
+    async def check(self, principal: Any, command: str, destination: Any) -> Decision:
+        return Decision(self.allowed, None, "said so")
+
+
+class AuthorizerTests(SynchronousTestCase):
+    """Several authorizers have to agree."""
+
+    def receipt(self, *rules: Any) -> str:
+        client = Application(rules=list(rules)).connect()
+        client.send("SEND", destination="/topic/x", receipt="r")
+        return client.frame().command
+
+    def test_all_must_allow(self) -> None:
+        """One that denies is enough, in whatever order, answering at once or later."""
+        yes, no = Rules([allow("send", "/topic/x")]), Rules([allow("send", "/topic/y")])
+        for authorizers, command in (
+            ((yes,), "RECEIPT"),
+            ((yes, no), "ERROR"),
+            ((no, yes), "ERROR"),
+            ((yes, Later(True)), "RECEIPT"),
+            ((Later(True), yes), "RECEIPT"),
+            ((Later(True), no), "ERROR"),
+            ((yes, Later(False)), "ERROR"),
+            ((Later(True), Later(True), yes), "RECEIPT"),
+            ((Later(True), Later(False), yes), "ERROR"),
+        ):
+            self.assertEqual(self.receipt(*authorizers), command, authorizers)
+
+
+class MessagingTests(SynchronousTestCase):
+    """The application sends in its own name."""
+
+    def test_publish(self) -> None:
+        """Text and octets, with headers; past the rules, but not past the grammar."""
+        application = Application()
+        client = application.connect()
+        client.send("SUBSCRIBE", id="1", destination="/topic/rooms/lobby")
+        publish = application.stompauth.publish
+        self.successResultOf(publish("/topic/rooms/lobby", "hällo", {"a": "b"}))
+        message = client.frame()
+        self.assertEqual((message.body.decode(), message.headers["a"]), ("hällo", "b"))
+        self.successResultOf(publish("/topic/nobody/may", b"x"))
+        for destination, code in (
+            ("/topic//x", "bad-destination"),
+            ("/nowhere/x", "no-such-destination"),
+        ):
+            error = self.failureResultOf(publish(destination, b"x"), Refused).value
+            self.assertEqual(error.code, code)
+
+
+class OutboundInterceptorTests(SynchronousTestCase):
+    """An interceptor may look at every MESSAGE on its way out, and change it."""
+
+    def test_redaction(self) -> None:
+        """What pre_receive returns is what the client gets, encoded in its version."""
+
+        class Redact(Interceptor):
+            def pre_receive(self, frame: Any, session: Any) -> Any:
+                if session.user == "bob":
+                    return None
+                frame.body = frame.body.replace(b"secret", b"xxxxxx")
+                return frame
+
+        application = Application(interceptors=[cast(Any, Redact())])
+        alice, bob = application.connect("alice", "1.0"), application.connect("bob")
+        for client in (alice, bob):
+            client.send("SUBSCRIBE", id="1", destination="/queue/work/x", ack="client")
+        for _ in range(2):
+            application.stompauth.publish("/queue/work/x", "a secret", {"a": "b:c"})
+        message = alice.frame()
+        self.assertEqual((message.body, message.headers["a"]), (b"a xxxxxx", "b:c"))
+        self.assertEqual(bob.frames(), [])

@@ -1,0 +1,139 @@
+"""Tests of stompauth.service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from stompauth.config import load
+from stompauth.interceptors.authenticate import Authenticate
+from stompauth.interceptors.authorize import Authorize
+from stompauth.service import ListeningService, describe, make_application, make_service
+
+CONFIG = """
+listen = ["tcp:8080:interface=127.0.0.1", "tcp:8081:interface=127.0.0.1"]
+
+[jwt]
+algorithms = ["HS256"]
+secret_file = "secret"
+issuer = "https://id.example.com/"
+audience = "chat"
+
+[websocket]
+path = "/ws"
+origins = ["https://chat.example.com"]
+
+[limits]
+sessions_per_user = 3
+
+[[rules]]
+allow = ["subscribe", "send"]
+destination = "/topic/open"
+"""
+
+
+class Inner(Service):
+    """A service that stops when it is told to."""
+
+    def __init__(self) -> None:
+        self.stopped: Deferred[None] = Deferred()
+        self.log: list[str] = []
+
+    def startService(self) -> None:
+        super().startService()
+        self.log.append("start")
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        self.log.append("stop")
+        return self.stopped
+
+
+class ListeningServiceTests(SynchronousTestCase):
+    """Listeners come before the service and go before it."""
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.inner = Inner()
+        self.addresses: list[Any] = []
+        self.service = ListeningService(
+            ["tcp:8080:interface=127.0.0.1", "tcp:0:interface=127.0.0.1"],
+            Factory(),
+            self.inner,
+            self.reactor,
+            self.addresses.append,
+        )
+
+    def test_order(self) -> None:
+        """It listens while it may, once; and stops listening before the service stops."""
+        self.service.privilegedStartService()
+        self.assertEqual((len(self.reactor.tcpServers), self.inner.log), (2, []))
+        self.service.startService()
+        self.assertEqual((len(self.reactor.tcpServers), self.inner.log), (2, ["start"]))
+        stopped = self.service.stopService()
+        self.assertEqual(self.inner.log, ["start", "stop"])
+        self.assertNoResult(stopped)
+        self.inner.stopped.callback(None)
+        self.successResultOf(stopped)
+
+    def test_says_where(self) -> None:
+        """Each listener is logged, and told, with its address."""
+        events: list[LogEvent] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.service.startService()
+        listening = [event["address"] for event in events if "address" in event]
+        self.assertEqual(len(listening), 2)
+        self.assertEqual(listening, [describe(address) for address in self.addresses])
+
+    def test_taken_port(self) -> None:
+        """A port that cannot be had is an error at start, not a line in a log."""
+
+        def listen(port: int, *args: Any, **kwargs: Any) -> None:
+            raise CannotListenError("127.0.0.1", port, OSError("taken"))
+
+        self.patch(self.reactor, "listenTCP", listen)
+        with self.assertRaises(CannotListenError):
+            self.service.privilegedStartService()
+
+    def test_describe(self) -> None:
+        """Addresses are written as people write them."""
+        self.assertEqual(describe(IPv4Address("TCP", "127.0.0.1", 80)), "127.0.0.1:80")
+        self.assertEqual(describe(IPv6Address("TCP", "::1", 80)), "[::1]:80")
+        self.assertEqual(describe(UNIXAddress("/run/x")), "/run/x")
+
+
+class MakeServiceTests(SynchronousTestCase):
+    """What a configuration says is what runs."""
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        (directory / "secret").write_bytes(b"0123456789abcdef0123456789abcdef")
+        file = directory / "stompauth.toml"
+        file.write_text(CONFIG)
+        self.config = load(file)
+
+    def test_listens(self) -> None:
+        """The configured endpoints are listened on."""
+        service = make_service(self.config, self.reactor)
+        service.startService()
+        self.assertEqual([server[0] for server in self.reactor.tcpServers], [8080, 8081])
+
+    def test_application(self) -> None:
+        """Limits, paths and the chain are those of the configuration."""
+        application = make_application(self.config, self.reactor)
+        self.assertEqual(application.limits.sessions_per_user, 3)
+        self.assertEqual(set(application.resources()), {b"/authenticate/token", b"/ws"})
+        self.assertIsInstance(application.chain.interceptors[0], Authenticate)
+        self.assertIsInstance(application.chain.interceptors[-1], Authorize)
