@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet import defer
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 
 from stompauth.authorization.destination import Destination
 from stompauth.broker.message import Message
@@ -16,6 +18,7 @@ from stompauth.handshake.connections import Connections
 from stompauth.handshake.origins import OriginPolicy
 from stompauth.handshake.ticket_resource import TicketResource
 from stompauth.handshake.websocket import StompWebSocketFactory, WebSocketResource
+from stompauth.identity.revocation import RevocableVerifier, Revocations
 from stompauth.interceptors.authenticate import Authenticate
 from stompauth.interceptors.authorize import Authorize
 from stompauth.interceptors.chain import Chain
@@ -67,6 +70,8 @@ class StompAuth:
     :ivar origins: the origin policy.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         *,
@@ -94,7 +99,9 @@ class StompAuth:
             if not interface.providedBy(part):
                 name = type(part).__qualname__
                 raise TypeError(f"{name} does not provide {interface.__name__}")
-        self._verifier = verifier
+        self._revocations = Revocations(clock)
+        self._keys: Any = getattr(verifier, "keys", None)
+        verifier = self._verifier = RevocableVerifier(verifier, self._revocations)
         self._tickets = tickets
         self._broker = broker
         borrower: Any = broker
@@ -151,6 +158,7 @@ class StompAuth:
                 verifier=self._verifier,
                 origins=self.origins,
                 connections=self._connections,
+                revocations=self._revocations,
                 settings=settings,
             ),
             sessions=self._sessions,
@@ -209,9 +217,77 @@ class StompAuth:
         """
         return self._broker.send_to_user(user, _message(destination, body, headers))
 
+    def revoke(
+        self,
+        *,
+        user: str | None = None,
+        session: str | None = None,
+        token_id: str | None = None,
+        reason: str = "",
+    ) -> Deferred[Revoked]:
+        """Withdraw access, of exactly one of the three, now.
+
+        The sessions end with ``revoked``. Of a user, tokens issued up to now are refused from here
+        on, and his tickets are void; of a token, all that it opened or would open is.
+
+        :param user: the user name, of any issuer.
+        :param session: a session's id.
+        :param token_id: a token's ``jti``.
+        :param reason: for the log.
+        :return: fires with what there was to withdraw.
+        :raises ValueError: none of the three was given, or several.
+        :raises Unavailable: by the Deferred: the tickets cannot be had; all else is done.
+        """
+        if sum(value is not None for value in (user, session, token_id)) != 1:
+            raise ValueError("revoke one of user, session and token_id")
+        self._log.info(
+            "revoked user {user} session {session} token {token_id}: {reason}",
+            user=user,
+            session=session,
+            token_id=token_id,
+            reason=reason,
+        )
+        if user is not None:
+            self._revocations.revoke_user(user)
+        if token_id is not None:
+            self._revocations.revoke_token(token_id)
+        ended = self._sessions.end_where(
+            lambda open_session: (
+                (user is not None and open_session.user == user)
+                or (session is not None and open_session.session_id == session)
+                or (token_id is not None and token_id in open_session.token_ids)
+            ),
+            "revoked",
+        )
+        if user is None:
+            return succeed(Revoked(ended, 0))
+        return self._tickets_revoked(user, ended)
+
+    def _tickets_revoked(self, user: str, ended: int) -> Deferred[Revoked]:
+        async def count() -> Revoked:
+            return Revoked(ended, await self._tickets.revoke(None, user))
+
+        return Deferred.fromCoroutine(count())
+
+    def recheck(self, user: str | None = None) -> Deferred[int]:
+        """Ask the rules again about every subscription of a user, or of all.
+
+        What is refused now is dropped, with a notice.
+
+        :return: fires with how many sessions were looked at.
+        """
+
+        async def recheck() -> int:
+            sessions = list(self.sessions) if user is None else self.sessions.of_user(user)
+            for session in sessions:
+                await session.recheck()
+            return len(sessions)
+
+        return Deferred.fromCoroutine(recheck())
+
     async def _stop(self) -> None:
         """Tell every client, and wait for the sockets to close."""
-        self._sessions.end_all("shutdown")
+        self._sessions.end_where(lambda session: True, "shutdown")
         gone = self._connections.when_none()
         # One second more than Autobahn gives a client for the closing handshake.
         gone.addTimeout(self.limits.close_timeout + 1, self._clock)
@@ -219,6 +295,18 @@ class StompAuth:
             await gone
         except defer.TimeoutError:
             return
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """What a revocation has ended.
+
+    :ivar sessions: how many sessions.
+    :ivar tickets: how many tickets that had not been used.
+    """
+
+    sessions: int
+    tickets: int
 
 
 class StompAuthService(Service):
@@ -229,7 +317,7 @@ class StompAuthService(Service):
 
     def __init__(self, application: StompAuth) -> None:
         self.application = application
-        self._keys: Any = getattr(application._verifier, "keys", None)
+        self._keys = application._keys
 
     def startService(self) -> None:
         """Begin to keep the keys fresh."""

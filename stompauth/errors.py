@@ -6,6 +6,7 @@
   - :exc:`BadToken`: a JWT did not verify
 
     - :exc:`TokenExpired`: it would have, before its ``exp``
+    - :exc:`TokenRevoked`: it did, and is no longer taken
 
   - :exc:`TicketRefused`: a ticket is unknown, expired or used
 
@@ -79,6 +80,15 @@ class TokenExpired(BadToken):
 
     def __init__(self) -> None:
         super().__init__("expired")
+
+
+class TokenRevoked(BadToken):
+    """A JWT that verifies, and whose user or ``jti`` was revoked after it was issued."""
+
+    code = "revoked"
+
+    def __init__(self) -> None:
+        super().__init__("revoked")
 
 
 class TicketRefused(StompAuthError):

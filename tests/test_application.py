@@ -20,9 +20,10 @@ from stompauth import (
     StompAuth,
     allow,
 )
+from stompauth.application import Revoked
 from stompauth.authorization.decision import Decision
 from stompauth.interfaces import IAuthorizer
-from tests.applications import AUDIENCE, ISSUER, SECRET, Application, token
+from tests.applications import AUDIENCE, ISSUER, NOW, SECRET, Application, StompClient, token
 from tests.wire import WebSocket, post_token
 
 
@@ -180,3 +181,99 @@ class OutboundInterceptorTests(SynchronousTestCase):
         message = alice.frame()
         self.assertEqual((message.body, message.headers["a"]), (b"a xxxxxx", "b:c"))
         self.assertEqual(bob.frames(), [])
+
+
+class RevocationTests(SynchronousTestCase):
+    """JW-13: access that is withdrawn ends at once, and stays withdrawn."""
+
+    def setUp(self) -> None:
+        self.application = Application()
+        self.tabs = [self.application.connect(claims={"jti": f"t{n}"}) for n in range(2)]
+        self.bob = self.application.connect("bob")
+        self.bob.send("SUBSCRIBE", id="1", destination="/topic/rooms/lobby")
+
+    def revoke(self, **what: str) -> Revoked:
+        return self.successResultOf(self.application.stompauth.revoke(**what))
+
+    def assert_revoked(self, client: StompClient) -> None:
+        self.assertEqual(client.frame().headers["code"], "revoked")
+        self.assertEqual(client.close_code, 4403)
+
+    def test_user(self) -> None:
+        """All of a user's sessions end, his tickets are void, his old tokens open nothing."""
+        ticket = self.application.ticket()
+        unconnected = self.application.open()
+        self.assertEqual(self.revoke(user="alice", reason="left the company"), Revoked(3, 1))
+        for client in (*self.tabs, unconnected):
+            self.assert_revoked(client)
+        site = self.application.site
+        self.assertEqual(WebSocket(site, f"/stomp?ticket={ticket}").status, 401)
+        response = post_token(site, token())
+        self.assertEqual((response.status, response.json), (403, {"error": "revoked"}))
+        self.assertEqual((self.bob.frames(), self.bob.close_code), ([], None))
+
+    def test_new_token(self) -> None:
+        """A token that is issued afterwards is good again."""
+        self.revoke(user="alice")
+        self.application.clock.advance(1)
+        later = token(iat=int(NOW) + 1)
+        response = post_token(self.application.site, later)
+        self.assertEqual(response.status, 200)
+        ticket = response.json["ticket"]
+        client = StompClient(WebSocket(self.application.site, f"/stomp?ticket={ticket}"))
+        client.connect(token())
+        self.assert_revoked(client)
+
+    def test_session(self) -> None:
+        """One session ends, the user's others do not, and he may come back."""
+        connected = self.tabs[0].connected
+        assert connected is not None
+        self.assertEqual(self.revoke(session=connected.headers["session"]), Revoked(1, 0))
+        self.assert_revoked(self.tabs[0])
+        self.assertEqual(self.tabs[1].frames(), [])
+        self.application.connect()
+
+    def test_token(self) -> None:
+        """What one token opened ends; a ticket that it got opens nothing."""
+        ticket = self.application.ticket(jti="t0")
+        self.assertEqual(self.revoke(token_id="t0"), Revoked(1, 0))
+        self.assert_revoked(self.tabs[0])
+        self.assertEqual(self.tabs[1].frames(), [])
+        site = self.application.site
+        self.assertEqual(WebSocket(site, f"/stomp?ticket={ticket}").status, 401)
+        self.assertEqual(post_token(site, token(jti="t0")).status, 403)
+        self.assertEqual(post_token(site, token(jti="t9")).status, 200)
+
+    def test_renewal_with_a_revoked_token(self) -> None:
+        """A revoked token renews nothing."""
+        self.revoke(token_id="t7")
+        self.bob.send(
+            "SEND", destination="/session/token", Authorization=f"Bearer {token('bob', jti='t7')}"
+        )
+        self.assert_revoked(self.bob)
+
+    def test_exactly_one(self) -> None:
+        """It has to be said what to revoke."""
+        for what in ({}, {"user": "a", "session": "b"}):
+            with self.assertRaises(ValueError):
+                self.application.stompauth.revoke(**what)
+
+    def test_recheck(self) -> None:
+        """AZ-10: asking the rules again drops what they no longer allow, with a notice."""
+        self.tabs[0].send("SUBSCRIBE", id="1", destination="/topic/rooms/lobby")
+        forbidden = {"alice"}
+
+        @implementer(IAuthorizer)
+        class Forbid:
+            def check(self, principal: Any, command: str, destination: Any) -> Decision:
+                return Decision(principal.name not in forbidden, None, "so")
+
+        self.patch(self.application.stompauth.chain.interceptors[-1], "_authorizers", (Forbid(),))
+        rechecked = self.application.stompauth.recheck("alice")
+        self.assertEqual(self.successResultOf(rechecked), 2)
+        notice = self.tabs[0].frame()
+        self.assertEqual(
+            (notice.headers["code"], notice.headers["subscription"]), ("access-denied", "1")
+        )
+        self.application.stompauth.publish("/topic/rooms/lobby", "x")
+        self.assertEqual((self.tabs[0].frames(), len(self.bob.frames())), ([], 1))

@@ -186,7 +186,6 @@ class Queues:
         room = self._limits.queue_messages - more
         if queue is not None and queue.held > room:
             self._shed_expired(queue)
-            self._serve_all()
         if (queue.held if queue is not None else 0) > room:
             raise Refused("queue-full")
 

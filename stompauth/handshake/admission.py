@@ -18,6 +18,7 @@ from stompauth.tickets.grant import TicketGrant
 if TYPE_CHECKING:
     from stompauth.handshake.connections import Connections, Slot
     from stompauth.handshake.origins import OriginPolicy
+    from stompauth.identity.revocation import Revocations
     from stompauth.interfaces import ITicketStore, ITokenVerifier
 
 #: The subprotocols of STOMP; the first that the client offers is taken.
@@ -72,6 +73,7 @@ class AdmissionPolicy:
     :param verifier: provider of :class:`.ITokenVerifier`, for ``websocket.bearer``.
     :param origins: the pages that may connect.
     :param connections: the counts of open sockets.
+    :param revocations: the deny list, for what a ticket was issued for.
     """
 
     _log = Logger()
@@ -83,12 +85,14 @@ class AdmissionPolicy:
         verifier: ITokenVerifier,
         origins: OriginPolicy,
         connections: Connections,
+        revocations: Revocations,
         settings: WebSocketSettings | None = None,
     ) -> None:
         self._tickets = tickets
         self._verifier = verifier
         self._origins = origins
         self._connections = connections
+        self._revocations = revocations
         self._settings = settings or WebSocketSettings()
 
     async def admit(self, request: HandshakeRequest) -> Admission:
@@ -130,6 +134,8 @@ class AdmissionPolicy:
         except Unavailable as unavailable:
             raise Denied(503, "unavailable", math.ceil(unavailable.retry_after)) from None
         # From here on the ticket is gone, whatever comes of it.
+        if self._revocations.is_revoked(grant.user, grant.token_issued_at, grant.token_id):
+            raise Denied(401, "revoked")
         origin = request.origins[0].decode("ascii") if request.origins else None
         if (
             grant.path != request.path

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
-from stompauth.errors import BadToken, Denied, Unavailable
+from stompauth.errors import BadToken, Denied, TokenRevoked, Unavailable
 from stompauth.handshake.address import network_of
 from stompauth.handshake.rate import TokenBuckets
 from stompauth.handshake.responses import NotFound, deny, json_body, set_security_headers
@@ -179,6 +179,8 @@ class TicketResource(Resource):
             raise self._unauthorized(request, network, token_sent=bool(values))
         try:
             return await self._verifier.verify(token)
+        except TokenRevoked:
+            raise Denied(403, "revoked") from None
         except BadToken as bad:
             self._log.warn("a token was refused: {reason}", reason=bad.reason)
             raise self._unauthorized(request, network, token_sent=True) from None

@@ -15,6 +15,7 @@ from stompauth.session.commands import Commands
 from stompauth.session.deadlines import Deadlines
 from stompauth.session.outbound import OutboundBuffer
 from stompauth.session.registry import SessionRegistry
+from stompauth.session.throttle import Throttle
 from stompauth.settings import Limits
 from stompauth.stomp.connection import ServerConnection
 from stompauth.stomp.decoder import DecoderLimits
@@ -68,10 +69,12 @@ class SessionFactory:
         self.open_sessions.add(session)
         return session
 
-    def end_all(self, code: str) -> None:
-        """End every session, also those that have not sent CONNECT."""
-        for session in list(self.open_sessions):
+    def end_where(self, chosen: Callable[[Session], bool], code: str) -> int:
+        """End those sessions, also before their CONNECT, and say how many."""
+        sessions = [session for session in self.open_sessions if chosen(session)]
+        for session in sessions:
             session.end(code)
+        return len(sessions)
 
 
 class Session:
@@ -97,8 +100,10 @@ class Session:
         "_factory",
         "_held",
         "_held_bytes",
+        "_is_paused",
         "_outbound",
         "_running",
+        "_throttle",
         "_transport",
         "_waiting",
         "address",
@@ -140,6 +145,8 @@ class Session:
         self._waiting: Deferred[None] | None = None
         self._running = False
         self._ended = False
+        self._throttle = Throttle(limits, factory.clock.seconds())
+        self._is_paused = False
         self._held = 0
         self._held_bytes = 0
         self._set_deadline("connect", limits.connect_timeout)
@@ -153,6 +160,11 @@ class Session:
     def version(self) -> str:
         """The version of STOMP that is spoken; ``"1.0"`` until CONNECT has settled it."""
         return self._connection.version or "1.0"
+
+    @property
+    def token_ids(self) -> set[str | None]:
+        """``jti`` of the tokens that the session is from: the ticket's, and the latest."""
+        return {self.grant.token_id, self.principal.token_id if self.principal else None}
 
     @property
     def is_connected(self) -> bool:
@@ -183,7 +195,8 @@ class Session:
         if self._connection.heartbeat is not None:
             self._connection.heartbeat.received(self._factory.clock.seconds())
         self._connection.receive_data(data)
-        if self._waiting is None:
+        self._throttle.take(0, len(data))
+        if self._waiting is None and not self._deadlines.is_set("throttle"):
             self._run()
             return
         self._held += 1
@@ -192,7 +205,7 @@ class Session:
         if (limits.inbound_waiting and self._held >= limits.inbound_waiting) or (
             limits.frame and self._held_bytes >= limits.frame
         ):
-            self._transport.pause_reading()
+            self._pause_reading()
 
     def blocked(self) -> None:
         """The WebSocket takes no more output for now."""
@@ -222,6 +235,8 @@ class Session:
         completed = False
         try:
             while self._waiting is None and not self._ended:
+                if self._is_throttled():
+                    return
                 try:
                     frame = self._connection.next_frame()
                 except RemoteProtocolError as error:
@@ -230,6 +245,7 @@ class Session:
                 if frame is None:
                     break
                 completed = True
+                self._throttle.take(1, 0)
                 self._take(frame)
         finally:
             self._running = False
@@ -265,13 +281,35 @@ class Session:
         waiting.addCallbacks(done, failed)
         waiting.addBoth(self._go_on)
 
-    def _go_on(self, _: object) -> None:
+    def _is_throttled(self) -> bool:
+        now = self._factory.clock.seconds()
+        delay = self._throttle.delay(now)
+        if not delay:
+            return False
+        if self._throttle.is_out_of_patience(now):
+            self.end("limit")
+        else:
+            # Debts that round to no time at all would keep the reactor busy.
+            self._deadlines.set("throttle", max(delay, 0.01))
+            self._deadlines.clear("frame")
+            self._pause_reading()
+        return True
+
+    def _pause_reading(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _go_on(self, _: object = None) -> None:
         if self._ended:
             return
-        if self._held:
-            self._held = self._held_bytes = 0
-            self._transport.resume_reading()
         self._run()
+        if self._ended or self._waiting is not None or self._deadlines.is_set("throttle"):
+            return
+        self._held = self._held_bytes = 0
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
 
     def _carry_out(self, frame: Frame) -> Awaitable[None] | None:
         if self._ended:
@@ -437,6 +475,8 @@ class Session:
     def _passed(self, name: str) -> None:
         if name == "heartbeat":
             self._check_heartbeat()
+        elif name == "throttle":
+            self._go_on()
         else:
             self.end(_DEADLINE_CODES[name])
 
@@ -445,8 +485,8 @@ class Session:
         if heartbeat is None:
             return
         now = self._factory.clock.seconds()
-        # While we do not read, for a frame that waits, silence is not the client's.
-        if heartbeat.is_dead(now) and not self._held:
+        # While we do not read, or look at what came, silence is not the client's.
+        if heartbeat.is_dead(now) and not self._held and not self._is_paused:
             self.end("heartbeat-timeout")
             return
         if heartbeat.send_due(now):

@@ -1,0 +1,1 @@
+"""A chat that shows the whole handshake, for ``twistd -n stompauth --demo``."""

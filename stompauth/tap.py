@@ -1,0 +1,96 @@
+"""The ``stompauth`` command of ``twistd`` and ``twist``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twisted.python import usage
+
+from stompauth.config import Config, effective, load
+from stompauth.errors import ConfigError
+
+if TYPE_CHECKING:
+    from twisted.application.service import IService
+
+
+class Options(usage.Options):
+    """What the command line says.
+
+    :ivar config: the configuration, once the options are parsed; None for the demo.
+    """
+
+    synopsis = "[--config FILE | --demo] [options]"
+    longdesc = (
+        "Serve STOMP over WebSocket to clients that prove who they are: a JWT buys a one-time"
+        " ticket, the ticket opens the WebSocket, and rules decide every frame."
+        " docs/configuration.md describes the file; --demo needs none."
+    )
+    optFlags = [  # noqa: N815
+        ["check", None, "Only say what the configuration comes to, or all that is wrong with it."],
+        ["demo", None, "Serve a chat page with made-up users, on loopback only."],
+    ]
+    optParameters = [
+        ["config", "c", None, "The configuration, a TOML file."],
+        ["workers", None, None, "How many processes, in place of the file's number.", int],
+    ]
+
+    config: Config | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """An endpoint to listen on, such as tcp:8080:interface=127.0.0.1, in place of those of the
+        file; may be given several times."""
+        self["listen"].append(endpoint)
+
+    def postOptions(self) -> None:
+        """Read the configuration.
+
+        :raises usage.UsageError: the options do not go together, or the configuration has
+            mistakes; all of them are told.
+        :raises SystemExit: with ``--check``: 0, or 1 when there are mistakes.
+        """
+        if self["demo"]:
+            for other in ("config", "workers", "check"):
+                if self[other]:
+                    raise usage.UsageError(f"--demo and --{other} do not go together.")
+            return
+        if self["config"] is None:
+            raise usage.UsageError("Either --config or --demo is needed.")
+        overrides = {"listen": self["listen"]} if self["listen"] else {}
+        if self["workers"] is not None:
+            overrides["workers"] = self["workers"]
+        try:
+            self.config = load(Path(self["config"]), overrides)
+        except ConfigError as error:
+            if self["check"]:
+                sys.stderr.write(f"{error}\n")
+                raise SystemExit(1) from error
+            raise usage.UsageError(f"there are mistakes in the configuration:\n{error}") from error
+        if self["check"]:
+            sys.stdout.write(effective(self.config))
+            raise SystemExit(0)
+
+
+def makeService(options: Options) -> IService:
+    """Make the service that the options ask for; ``twistd`` calls this.
+
+    :raises SystemExit: it cannot be made of these options.
+    """
+    from twisted.internet import reactor
+
+    # Of the demo and the server only one is imported.
+    try:
+        if options.config is None:
+            from stompauth.demo.demo import make_demo_service
+
+            return make_demo_service(options["listen"] or None, reactor)
+        from stompauth.service import make_service
+
+        return make_service(options.config, reactor)
+    except ConfigError as error:
+        raise SystemExit(str(error)) from error
