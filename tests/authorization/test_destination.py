@@ -128,7 +128,7 @@ class GrammarTests(SynchronousTestCase):
         st.booleans(),
     )
     @example("/\ud800", False)
-    @settings(deadline=None, max_examples=500)
+    @settings(deadline=None, max_examples=250)
     def test_like_the_grammar(self, text: str, pattern: bool) -> None:
         """AZ-2: the parser accepts exactly what the grammar's words say."""
         self.assertEqual(is_accepted(text, pattern=pattern), follows_grammar(text, pattern))

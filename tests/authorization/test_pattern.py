@@ -119,7 +119,7 @@ class WildcardTests(SynchronousTestCase):
     """A rule's pattern beside the pattern of a SUBSCRIBE."""
 
     @given(rule_patterns(), client_patterns, principals)
-    @settings(deadline=None, max_examples=250)
+    @settings(deadline=None, max_examples=150)
     def test_like_brute_force(
         self, text: str, wildcards: Destination, principal: Principal
     ) -> None:
@@ -129,6 +129,16 @@ class WildcardTests(SynchronousTestCase):
         theirs = subscribed(wildcards.path)
         self.assertIs(pattern.overlaps(wildcards, principal), bool(ours & theirs))
         self.assertIs(pattern.covers(wildcards, principal), theirs <= ours)
+
+    def test_impossible_claims(self) -> None:
+        """AZ-4: a claim that looks like a wildcard is none: its rule covers nothing at all."""
+        pattern = Pattern.parse("/topic/{claims.room}")
+        for text in ("/topic/*", "/topic/**", "/*/**"):
+            wildcards = Destination.parse(text, pattern=True)
+            for claim in ("*", "**", "", "..", "a/b", "a b", None, ["a"]):
+                self.assertFalse(pattern.overlaps(wildcards, bob(room=claim)), (text, claim))
+                self.assertFalse(pattern.covers(wildcards, bob(room=claim)), (text, claim))
+            self.assertTrue(pattern.overlaps(wildcards, bob(room="a")), text)
 
     def test_longest(self) -> None:
         """AZ-3: at the limit of sixteen segments ``**`` is one segment."""

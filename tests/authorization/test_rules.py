@@ -431,7 +431,7 @@ def holds(rule: Rule, principal: Principal, segments: tuple[str, ...]) -> bool:
         wanted = condition.value
         if wanted == "{user}":
             wanted = principal.name
-        elif wanted in pattern:
+        elif wanted.startswith("{"):
             wanted = segments[pattern.index(wanted)]
             if wanted == "*":
                 return False
@@ -467,7 +467,7 @@ class BruteForceTests(SynchronousTestCase):
             )
 
     @given(rule_lists, principals, client_patterns)
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=100)
     def test_wildcards(self, rules: list[Rule], principal: Principal, pattern: Destination) -> None:
         """AZ-3: of the rules about SUBSCRIBE the first that overlaps decides, and it allows only
         if it covers the pattern whole and holds.

@@ -157,6 +157,14 @@ class DeliveryTests(QueuesTestCase):
         self.assertEqual(self.receiver.bodies, [b"1", b"2"])
         self.assertEqual(self.queues.messages, 1)
 
+    def test_nothing_encoded_stays(self) -> None:
+        """What waits for an ACK does not hold the frame beside the message."""
+        self.receiver.on_delivery = lambda _, delivery: delivery.message.template
+        subscription = self.subscribe("client")
+        self.send(b"1")
+        (delivery,) = subscription.unacked.values()
+        self.assertIsNone(delivery.message._template)
+
 
 class CallBackTests(QueuesTestCase):
     """Subscribers call back from within a delivery."""

@@ -178,7 +178,7 @@ class DestinationTests(BrokerTestCase):
         self.send("/queue/x", b"1")
         self.send("/topic/x", b"2")
         late = self.alice.subscription("/queue/y")
-        late.paused = True
+        self.broker.pause([late])
         self.send("/queue/y", b"3")
         self.broker.subscribe(late)
         self.assertEqual(self.alice.bodies, [b"2"])

@@ -467,6 +467,17 @@ class LimitTests(DecoderTestCase):
             frames, error, _ = decode(cut(data, [at]), limits=limits)
             self.assertEqual((frames, error), ([frame], None))
 
+    def test_every_frame_is_measured_by_itself(self) -> None:
+        """What came before a frame does not count, and loosens no limit either."""
+        data = b"SEND\r\na:34567890\r\nb:34567890\r\n\r\n\0"
+        limits = DecoderLimits(len(data), 2, 10)
+        frames, error, _ = decode(octets(data * 3), limits=limits)
+        self.assertEqual((len(frames), error), (3, None))
+        for bad, code in ((b"S" * 17, "malformed"), (b"SEND\na:345678901", "too-large")):
+            for chunks in (octets(data + bad), [data + bad]):
+                frames, error, _ = decode(chunks, limits=limits)
+                self.assertEqual((len(frames), error and error.code), (1, code))
+
     def test_none(self) -> None:
         """0 means no limit."""
         data = b"SEND\n" + b"a:%b\n" % (b"x" * 9000) * 100 + b"\n" + b"y" * 100000 + b"\0"
@@ -606,7 +617,7 @@ _NEARLY_STOMP = st.lists(
 class PropertyTests(SynchronousTestCase):
     """What holds for any bytes."""
 
-    @settings(deadline=None, max_examples=300)
+    @settings(deadline=None, max_examples=200)
     @given(
         data=_NEARLY_STOMP,
         cuts=st.lists(st.integers(0, 120), max_size=20),
