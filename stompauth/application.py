@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import Service
 from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
 
+from stompauth.audit import audit
 from stompauth.authorization.destination import Destination
 from stompauth.broker.message import Message
 from stompauth.handshake.address import ClientAddress
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from twisted.web.resource import IResource
 
     from stompauth.session.registry import SessionRegistry
+    from stompauth.tickets.grant import TicketGrant
 
 
 class StompAuth:
@@ -69,8 +70,6 @@ class StompAuth:
     :ivar sessions: who is here.
     :ivar origins: the origin policy.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -159,6 +158,7 @@ class StompAuth:
                 origins=self.origins,
                 connections=self._connections,
                 revocations=self._revocations,
+                replayed=self._replayed,
                 settings=settings,
             ),
             sessions=self._sessions,
@@ -240,13 +240,9 @@ class StompAuth:
         """
         if sum(value is not None for value in (user, session, token_id)) != 1:
             raise ValueError("revoke one of user, session and token_id")
-        self._log.info(
-            "revoked user {user} session {session} token {token_id}: {reason}",
-            user=user,
-            session=session,
-            token_id=token_id,
-            reason=reason,
-        )
+        for what, name in (("user", user), ("session", session), ("token", token_id)):
+            if name is not None:
+                audit("revoked", what=what, name=name, reason=reason or "no reason given")
         if user is not None:
             self._revocations.revoke_user(user)
         if token_id is not None:
@@ -284,6 +280,12 @@ class StompAuth:
             return len(sessions)
 
         return Deferred.fromCoroutine(recheck())
+
+    def _replayed(self, grant: TicketGrant) -> None:
+        if self._ticket_settings.on_replay == "close" and grant.grant_id:
+            self._sessions.end_where(
+                lambda session: session.grant.grant_id == grant.grant_id, "replaced"
+            )
 
     async def _stop(self) -> None:
         """Tell every client, and wait for the sockets to close."""

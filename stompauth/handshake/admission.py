@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from twisted.logger import Logger
-
+from stompauth.audit import audit
 from stompauth.errors import BadToken, Denied, TicketRefused, TicketReplayed, Unavailable
 from stompauth.handshake.address import network_of
 from stompauth.identity.bearer import parse_bearer
@@ -16,6 +15,8 @@ from stompauth.settings import WebSocketSettings
 from stompauth.tickets.grant import TicketGrant
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stompauth.handshake.connections import Connections, Slot
     from stompauth.handshake.origins import OriginPolicy
     from stompauth.identity.revocation import Revocations
@@ -74,9 +75,8 @@ class AdmissionPolicy:
     :param origins: the pages that may connect.
     :param connections: the counts of open sockets.
     :param revocations: the deny list, for what a ticket was issued for.
+    :param replayed: told of every ticket that comes a second time.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -86,6 +86,7 @@ class AdmissionPolicy:
         origins: OriginPolicy,
         connections: Connections,
         revocations: Revocations,
+        replayed: Callable[[TicketGrant], None] = lambda grant: None,
         settings: WebSocketSettings | None = None,
     ) -> None:
         self._tickets = tickets
@@ -93,6 +94,7 @@ class AdmissionPolicy:
         self._origins = origins
         self._connections = connections
         self._revocations = revocations
+        self._replayed = replayed
         self._settings = settings or WebSocketSettings()
 
     async def admit(self, request: HandshakeRequest) -> Admission:
@@ -123,11 +125,8 @@ class AdmissionPolicy:
         try:
             grant = await self._tickets.redeem(ticket)
         except TicketReplayed as replayed:
-            self._log.warn(
-                "a used ticket of {user} came again, from {address}",
-                user=replayed.grant.user,
-                address=request.address,
-            )
+            audit("ticket-replayed", user=replayed.grant.user, address=request.address)
+            self._replayed(replayed.grant)
             raise Denied(401, "ticket") from None
         except TicketRefused:
             raise Denied(401, "ticket") from None

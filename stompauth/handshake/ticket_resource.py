@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -10,6 +11,7 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
+from stompauth.audit import audit
 from stompauth.errors import BadToken, Denied, TokenRevoked, Unavailable
 from stompauth.handshake.address import network_of
 from stompauth.handshake.rate import TokenBuckets
@@ -122,7 +124,7 @@ class TicketResource(Resource):
         try:
             answer = await self._trade(request, address)
         except Denied as denied:
-            self._log.warn("no ticket for {address}: {slug}", address=address, slug=denied.slug)
+            audit("ticket-refused", address=address, reason=_reason(denied))
             if denied.status == 405:
                 request.responseHeaders.setRawHeaders("Allow", ["POST, OPTIONS"])
             return deny(request, denied)
@@ -165,11 +167,13 @@ class TicketResource(Resource):
             token_id=principal.token_id,
             origin=origins[0].decode("ascii") if origins else None,
             address=network if self._settings.bind_address else None,
+            grant_id=token_urlsafe(9),
         )
         try:
             ticket = await self._tickets.issue(grant, ttl)
         except Unavailable as unavailable:
             raise Denied(503, "unavailable", math.ceil(unavailable.retry_after)) from None
+        audit("ticket-issued", user=principal.name, address=address)
         return {"ticket": ticket, "expires_in": int(ttl)}
 
     async def _verify(self, request: Request, network: str) -> Principal:
@@ -182,8 +186,7 @@ class TicketResource(Resource):
         except TokenRevoked:
             raise Denied(403, "revoked") from None
         except BadToken as bad:
-            self._log.warn("a token was refused: {reason}", reason=bad.reason)
-            raise self._unauthorized(request, network, token_sent=True) from None
+            raise self._unauthorized(request, network, token_sent=True) from bad
         except Unavailable as unavailable:
             raise Denied(503, "unavailable", math.ceil(unavailable.retry_after)) from None
 
@@ -192,3 +195,9 @@ class TicketResource(Resource):
         challenge = 'Bearer error="invalid_token"' if token_sent else "Bearer"
         request.responseHeaders.setRawHeaders("WWW-Authenticate", [challenge])
         return Denied(401, "unauthorized")
+
+
+def _reason(denied: Denied) -> str:
+    """The slug, and which check of a token failed; that is for the log alone."""
+    cause = denied.__cause__
+    return f"{denied.slug}: {cause.reason}" if isinstance(cause, BadToken) else denied.slug

@@ -22,6 +22,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
+from stompauth.audit import audit
 from stompauth.errors import Denied
 from stompauth.handshake.admission import HandshakeRequest
 from stompauth.handshake.responses import NotFound
@@ -95,11 +96,11 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         try:
             self._admission = await self.factory.admission.admit(self.handshake)
         except Denied as denied:
-            self._log.warn(
-                "handshake from {address} denied: {status} {slug}",
+            audit(
+                "handshake-denied",
                 address=self.handshake.address,
                 status=denied.status,
-                slug=denied.slug,
+                reason=denied.slug,
             )
             raise ConnectionDeny(denied.status, _REASONS[denied.status]) from None
         except Exception:
@@ -286,10 +287,14 @@ class WebSocketResource:
 
     def render(self, request: Request) -> Any:
         """Read the handshake, and go on with it on Autobahn."""
+        address = self._addresses.of(
+            request.getClientAddress(),
+            request.requestHeaders.getRawHeaders(b"X-Forwarded-For", []),
+        )
         try:
-            handshake = self._read(request)
+            handshake = self._read(request, address)
         except Denied as denied:
-            return self._deny(request, denied)
+            return self._deny(request, denied, address)
         request.uri = self._path.encode("ascii")
         forwarded = Headers()
         for name in _FORWARDED_HEADERS:
@@ -300,7 +305,7 @@ class WebSocketResource:
         request.content = BytesIO()
         return AutobahnResource(_ForOneRequest(self._factory, handshake)).render(request)
 
-    def _read(self, request: Request) -> HandshakeRequest:
+    def _read(self, request: Request, address: str) -> HandshakeRequest:
         """Check the head of the request, in the order of the contract."""
         headers = request.requestHeaders
         if request.method != b"GET":
@@ -337,13 +342,11 @@ class WebSocketResource:
             origins=tuple(headers.getRawHeaders(b"Origin", [])),
             authorizations=tuple(headers.getRawHeaders(b"Authorization", [])),
             subprotocols=tuple(name.decode("latin-1") for name in subprotocols),
-            address=self._addresses.of(
-                request.getClientAddress(), headers.getRawHeaders(b"X-Forwarded-For", [])
-            ),
+            address=address,
         )
 
-    def _deny(self, request: Request, denied: Denied) -> bytes:
-        self._log.warn("handshake denied: {status} {slug}", status=denied.status, slug=denied.slug)
+    def _deny(self, request: Request, denied: Denied, address: str) -> bytes:
+        audit("handshake-denied", address=address, status=denied.status, reason=denied.slug)
         request.setResponseCode(denied.status, _REASONS[denied.status].encode("ascii"))
         headers = request.responseHeaders
         headers.removeHeader("Content-Type")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
-
+from stompauth.audit import audit
 from stompauth.authorization.decision import Decision
 from stompauth.authorization.destination import Destination
 from stompauth.authorization.forms import needs_rule
@@ -26,8 +25,6 @@ class Authorize(Interceptor):
 
     :param authorizers: providers of :class:`.IAuthorizer`, asked in this order.
     """
-
-    _log = Logger()
 
     def __init__(self, authorizers: Sequence[IAuthorizer]) -> None:
         self._authorizers = tuple(authorizers)
@@ -93,11 +90,12 @@ class Authorize(Interceptor):
     ) -> None:
         if decision.allowed and (decision.retain or not retain):
             return
-        self._log.warn(
-            "{user} may not {command} {destination}: {reason}",
+        audit(
+            "denied",
+            session=session.session_id,
             user=session.user,
             command=command,
-            destination=destination.path,
+            to=destination.path,
             reason=decision.reason if not decision.allowed else "the rule does not let it retain",
         )
         raise Refused("access-denied", notify=decision.on_deny == "notify")

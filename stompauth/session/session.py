@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from stompauth.audit import audit
 from stompauth.errors import LocalProtocolError, Refused, RemoteProtocolError
 from stompauth.session.commands import Commands
 from stompauth.session.deadlines import Deadlines
@@ -339,12 +340,7 @@ class Session:
             )
         )
         self._check_heartbeat()
-        self._log.info(
-            "session {session} of {user} from {address} connected",
-            session=self.session_id,
-            user=self.user,
-            address=self.address,
-        )
+        self._audit("connected")
 
     def _done(self, frame: Frame, receipt: str | None) -> None:
         if self._ended:
@@ -531,8 +527,13 @@ class Session:
         self._transport.close(status, reason)
         self._finish(reason or "disconnected")
 
+    def _audit(self, event: str, **facts: str) -> None:
+        audit(event, session=self.session_id, user=self.user, address=self.address, **facts)
+
     def _finish(self, reason: str) -> None:
-        self._factory.open_sessions.discard(self)
+        if self not in self._factory.open_sessions:
+            return
+        self._factory.open_sessions.remove(self)
         self._deadlines.clear_all()
         self._outbound.discard()
         if self._waiting is not None:
@@ -540,12 +541,9 @@ class Session:
         if self._factory.registry.get(self.session_id) is self:
             self._commands.finish()
             self._factory.registry.remove(self)
-            self._log.info(
-                "session {session} of {user} ended: {reason}",
-                session=self.session_id,
-                user=self.user,
-                reason=reason,
-            )
+            self._audit("ended", reason=reason)
+        else:
+            self._audit("connect-refused", reason=reason)
 
 
 _DEADLINE_CODES = {

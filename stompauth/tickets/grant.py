@@ -17,6 +17,8 @@ class TicketGrant:
     :ivar token_id: ``jti`` of the token, or None.
     :ivar origin: the Origin of the request, or None when it had none.
     :ivar address: the network of the client, when tickets are bound to it, else None.
+    :ivar grant_id: random, and no secret: tells the session that a ticket has opened. Empty where
+        there was no ticket.
     """
 
     issuer: str
@@ -27,3 +29,4 @@ class TicketGrant:
     token_id: str | None = None
     origin: str | None = None
     address: str | None = None
+    grant_id: str = ""
