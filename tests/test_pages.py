@@ -1,12 +1,14 @@
-"""The page on the protocol says what the code does."""
+"""The pages on the protocol and on security say what the code does."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
+from stompauth.audit import EVENTS
 from stompauth.errors import ERROR_CODES
 from stompauth.session.firewall import BLOCKED
 from stompauth.stomp.frame import CLIENT_COMMANDS, REQUIRED_HEADERS, UNKNOWN_COMMANDS, VERSIONS
@@ -54,3 +56,23 @@ class ProtocolPageTests(SynchronousTestCase):
         text = self.section("Frames of the server").split("Of a sender's headers")[1]
         listed = set(re.findall(r"`([a-z-]+)`", text.split("x-stompauth")[0]))
         self.assertEqual(listed, BLOCKED - {"destination", "content-length"})
+
+
+class SecurityPageTests(SynchronousTestCase):
+    """docs/security.md."""
+
+    def test_audit_events(self) -> None:
+        """It lists every audit event with its level and the facts that its text names."""
+        page = (Path(__file__).parents[1] / "docs" / "security.md").read_text()
+        listed = {
+            name: (level, set(facts.split(", ")))
+            for name, level, facts in re.findall(
+                r"^\| `([a-z-]+)` \| (\w+) \| (.*) \|$", page, re.M
+            )
+        }
+        levels = {LogLevel.info: "info", LogLevel.warn: "warning"}
+        events = {
+            name: (levels[level], set(re.findall(r"{(\w+)}", text)))
+            for name, (level, text) in EVENTS.items()
+        }
+        self.assertEqual(listed, events)
