@@ -27,7 +27,7 @@ class Options(usage.Options):
         " ticket, the ticket opens the WebSocket, and rules decide every frame."
         " docs/configuration.md describes the file; --demo needs none."
     )
-    optFlags = [  # noqa: N815
+    optFlags = [
         ["check", None, "Only say what the configuration comes to, or all that is wrong with it."],
         ["demo", None, "Serve a chat page with made-up users, on loopback only."],
     ]

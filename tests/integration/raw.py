@@ -6,7 +6,7 @@ import select
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from stompauth.stomp.encoder import encode
 from stompauth.stomp.frame import Frame
@@ -48,7 +48,7 @@ class RawWebSocket:
         answer, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 101 "), answer
 
-    def __enter__(self) -> RawWebSocket:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.errors import LocalProtocolError, RemoteProtocolError
@@ -399,6 +401,17 @@ class SessionTests(ConnectionTestCase):
         self.assertIsNotNone(connection.next_frame())
         self.assertIsNone(connection.next_frame())
         self.assertFalse(connection.mid_frame)
+
+    def test_nothing_is_kept_after_the_end(self) -> None:
+        """ST-8: what comes behind the last frame takes no memory, nor does what was held then."""
+        for last in (b"DISCONNECT\n\n\0", b"CONNECT\n\n\0"):
+            for before, behind in ((b"SEND\n", b""), (b"", b"SEND\n")):
+                connection = server_in(State.CONNECTED, "1.2")
+                connection.receive_data(last + before)
+                with contextlib.suppress(RemoteProtocolError):
+                    connection.next_frame()
+                connection.receive_data(behind)
+                self.assertFalse(connection._decoder.mid_frame)
 
     def test_error(self) -> None:
         """ST-8: an ERROR can be made in every state, and closes."""
