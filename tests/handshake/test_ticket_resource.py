@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from stompauth.errors import BadToken, Unavailable
+from stompauth.handshake.site import StrictRequest
 from stompauth.identity.principal import Principal
 from stompauth.interfaces import ITokenVerifier
 from stompauth.settings import Limits, TicketSettings
@@ -59,6 +60,12 @@ class TicketResourceTests(SynchronousTestCase):
         self.assertEqual(headers["content-type"], "application/json")
         self.assertNotIn("set-cookie", headers)
         self.assertNotIn("location", headers)
+
+    def test_strict_transport_security(self) -> None:
+        """HS-5: over TLS the answer says that it has to be TLS; over plain HTTP it must not."""
+        self.assertNotIn("strict-transport-security", self.post(token()).headers)
+        self.patch(StrictRequest, "isSecure", lambda request: True)
+        self.assertIn("max-age=", self.post(token()).headers["strict-transport-security"])
 
     def test_expires_with_the_token(self) -> None:
         """TK-9: a ticket never outlives its token."""

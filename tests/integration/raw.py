@@ -26,12 +26,17 @@ class RawWebSocket:
     """An open WebSocket.
 
     :param server: where it goes, with a ticket for the token.
+    :param deaf: whether the kernel takes next to nothing that is not read.
     """
 
-    def __init__(self, server: ConfiguredServer, token: str) -> None:
+    def __init__(self, server: ConfiguredServer, token: str, *, deaf: bool = False) -> None:
         ticket = server.ticket(token)
-        self._socket = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+        self._socket = socket.socket()
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if deaf:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._socket.settimeout(PATIENCE)
+        self._socket.connect(("127.0.0.1", server.port))
         self._buffer = b""
         head = [
             f"GET /stomp?ticket={ticket} HTTP/1.1",

@@ -498,7 +498,7 @@ def test_silence(silent: Silent) -> None:
 def test_no_reading(server: ConfiguredServer) -> None:
     """Who closes and reads nothing is dropped after close_timeout, whatever he was to get."""
     token = server.token("alice")
-    with RawWebSocket(server, token) as deaf, RawWebSocket(server, token) as speaker:
+    with RawWebSocket(server, token, deaf=True) as deaf, RawWebSocket(server, token) as speaker:
         deaf.connect(token)
         speaker.connect(token)
         deaf.send_stomp("SUBSCRIBE", {"id": "1", "destination": "/topic/long", "receipt": "1"})
