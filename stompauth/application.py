@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet import defer
@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from stompauth.audit import audit
 from stompauth.authorization.destination import Destination
 from stompauth.broker.message import Message
+from stompauth.handlers.handlers import Handlers
 from stompauth.handshake.address import ClientAddress
 from stompauth.handshake.admission import AdmissionPolicy
 from stompauth.handshake.connections import Connections
@@ -35,13 +36,16 @@ from stompauth.settings import Limits, TicketSettings, WebSocketSettings
 from stompauth.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.resource import IResource
 
     from stompauth.session.registry import SessionRegistry
     from stompauth.tickets.grant import TicketGrant
+
+
+F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class StompAuth:
@@ -119,8 +123,10 @@ class StompAuth:
         self._connections = Connections(self.limits)
         authorize = Authorize(authorizers)
         self.chain = Chain([Authenticate(verifier, on_send), *interceptors, authorize])
+        self._handlers = Handlers(broker)
         self._sessions = SessionFactory(
             chain=self.chain,
+            handlers=self._handlers,
             authorize=authorize.check,
             broker=broker,
             clock=clock,
@@ -179,6 +185,57 @@ class StompAuth:
         """What has to run beside the resources, and to stop in good order."""
         return StompAuthService(self)
 
+    def on_send(
+        self, destination: str, *, send_to: str | None = None, reply: str | None = None
+    ) -> Callable[[F], F]:
+        """Decorate a function that answers SENDs to ``/app/**``.
+
+        Its parameters get what their names and annotations ask for; see
+        :class:`stompauth.handlers.arguments.Arguments`. What it returns goes to ``send_to``, or
+        back to the sender's session by ``reply``, or both; without them, or if it is None, nowhere.
+        It is ``bytes``, ``str``, or anything that JSON has, dataclasses included.
+
+        An exception is told to the client by a notice; :exc:`Refused` as it says.
+
+        :param destination: such as ``/app/rooms/{room}``. It needs a rule, as all do.
+        :param send_to: such as ``/topic/rooms/{room}``.
+        :param reply: such as ``/queue/answers``, which the client knows as ``/user/queue/answers``.
+        :raises TypeError: a parameter asks for nothing that there is.
+        :raises ValueError: one of the destinations is none.
+        """
+
+        def decorate(function: F) -> F:
+            self._handlers.add("SEND", destination, function, send_to, reply)
+            return function
+
+        return decorate
+
+    def on_subscribe(self, destination: str) -> Callable[[F], F]:
+        """Decorate a function that answers a SUBSCRIBE to ``/app/**``, once.
+
+        What it returns goes to the subscription; None is no answer. It has the parameters of
+        :meth:`on_send`, but no body; it may raise :exc:`Refused`.
+        """
+
+        def decorate(function: F) -> F:
+            self._handlers.add("SUBSCRIBE", destination, function)
+            return function
+
+        return decorate
+
+    def on_error(self, error: type[Exception], code: str) -> Callable[[F], F]:
+        """Decorate a function that turns a handler's exception into the text of a notice.
+
+        :param error: the class; the first that fits is asked.
+        :param code: the notice's ``code``.
+        """
+
+        def decorate(function: F) -> F:
+            self._handlers.add_error(error, code, function)
+            return function
+
+        return decorate
+
     def publish(
         self,
         destination: str,
@@ -216,6 +273,24 @@ class StompAuth:
         :raises Refused: ``bad-destination``.
         """
         return self._broker.send_to_user(user, _message(destination, body, headers))
+
+    def send_to_session(
+        self,
+        session_id: str,
+        destination: str,
+        body: bytes | str,
+        headers: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Send to one session's subscriptions of ``/user`` + destination.
+
+        :return: whether it went to the session; False if it is not here, or has not subscribed.
+        :raises Refused: ``bad-destination``.
+        """
+        message = _message(destination, body, headers)
+        session = self.sessions.get(session_id)
+        if session is None:
+            return False
+        return bool(self._broker.send_to_user(session.user, message, session_id))
 
     def revoke(
         self,

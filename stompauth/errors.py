@@ -25,7 +25,7 @@ No text of these errors holds a secret, or anything that a peer sent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ ERROR_CODES: dict[str, ErrorCode] = {
     "bad-destination": ErrorCode(
         1002, "Bad destination", "The destination does not follow the grammar of destinations."
     ),
+    "bad-body": ErrorCode(1002, "Bad body", "The body is not what the destination takes."),
     "no-such-destination": ErrorCode(
         1002, "No such destination", "Nothing here serves that destination."
     ),
@@ -204,14 +205,21 @@ class Refused(StompAuthError):
 
     :ivar code: the slug in the ERROR's ``code`` header.
     :ivar headers: further headers of the ERROR.
+    :ivar explanation: the body, where the code's own is not enough; None for that one.
     :ivar notify: whether a notice is enough, so that the session can go on.
     """
 
     def __init__(
-        self, code: str, headers: dict[str, str] | None = None, *, notify: bool = False
+        self,
+        code: str,
+        headers: dict[str, str] | None = None,
+        *,
+        explanation: str | None = None,
+        notify: bool = False,
     ) -> None:
         self.code = code
         self.headers = headers or {}
+        self.explanation = explanation
         self.notify = notify
         super().__init__(code)
 
@@ -219,7 +227,10 @@ class Refused(StompAuthError):
     def consequence(self) -> ErrorCode:
         """The close status and the fixed texts of this code."""
         known = ERROR_CODES.get(self.code)
-        return known or ErrorCode(4403, "Refused", "The server refused the frame.")
+        consequence = known or ErrorCode(4403, "Refused", "The server refused the frame.")
+        if self.explanation is not None:
+            consequence = replace(consequence, explanation=self.explanation)
+        return consequence
 
 
 class RemoteProtocolError(Refused):

@@ -163,9 +163,10 @@ class IBroker(Interface):
         :raises Refused: what one of them would be refused with; then nothing was done.
         """
 
-    def send_to_user(user: str, message: Message) -> int:
+    def send_to_user(user: str, message: Message, session_id: str | None = None) -> int:
         """Deliver to the user's subscriptions of ``/user`` + the message's destination.
 
+        :param session_id: of the user's sessions the only one that gets it; None for all.
         :return: to how many sessions it went.
         :raises Refused: ``no-such-destination`` when that destination is no ``/queue/**``.
         """

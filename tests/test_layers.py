@@ -25,7 +25,7 @@ LAYERS = (
     ("stompauth.broker",),
     ("stompauth.interceptors",),
     ("stompauth.session",),
-    ("stompauth.handshake",),
+    ("stompauth.handlers", "stompauth.handshake"),
     ("stompauth.application",),
     ("stompauth.config", "stompauth.service"),
     ("stompauth.demo",),

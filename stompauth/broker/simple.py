@@ -105,13 +105,13 @@ class SimpleBroker:
         self._check((message,))
         self._accept(message)
 
-    def send_to_user(self, user: str, message: Message) -> int:
+    def send_to_user(self, user: str, message: Message, session_id: str | None = None) -> int:
         """See :meth:`.IBroker.send_to_user`."""
         destination = message.destination
         if destination.kind is not Kind.QUEUE:
             raise Refused("no-such-destination")
         self._check_clock(message)
-        return self._users.send(user, destination.path, message)
+        return self._users.send(user, destination.path, message, session_id)
 
     def ack(self, subscription: Subscription, deliveries: Sequence[Delivery]) -> None:
         """See :meth:`.IBroker.ack`."""

@@ -47,17 +47,22 @@ class UserDestinations:
         subscription.active = False
         subscription.unacked.clear()
 
-    def send(self, user: str, path: str, message: Message) -> int:
+    def send(self, user: str, path: str, message: Message, session_id: str | None = None) -> int:
         """Deliver a message to the user, unless it has expired.
 
         :param path: ``/queue/**``.
+        :param session_id: of the user's sessions the only one that gets it; None for all.
         :return: how many sessions have got it.
         """
         if message.has_expired(self._now):
             return 0
         # The receiver sees what it subscribed to, whatever the sender called it.
         message.shown = f"/user{path}"
-        targets = list(self._table.get((user, path), ()))
+        targets = [
+            target
+            for target in self._table.get((user, path), ())
+            if session_id in (None, target.subscriber.session_id)
+        ]
         fan_out(message, targets, self._limits.unacked)
         # An overflow has ended its session.
         return len({target.subscriber.session_id for target in targets if target.active})

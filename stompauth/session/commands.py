@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 
-from stompauth.authorization.destination import Destination
+from stompauth.authorization.destination import Destination, Kind
 from stompauth.broker.message import Message
 from stompauth.broker.subscription import Subscription
 from stompauth.broker.transaction import Publish, Settle
@@ -71,9 +71,10 @@ class Commands:
 
     def acknowledgement(self, subscription: Subscription, delivery: Delivery) -> str | None:
         """The ``ack`` header of a MESSAGE, which an ACK or NACK has to repeat (STOMP 1.2)."""
-        if subscription.ack == "auto" or self._session.version != "1.2":
+        message_id = delivery.message.message_id
+        if self._session.version != "1.2" or message_id not in subscription.unacked:
             return None
-        return f"{subscription.token}-{delivery.count}-{delivery.message.message_id}"
+        return f"{subscription.token}-{delivery.count}-{message_id}"
 
     def subscription_of(self, path: str) -> Subscription | None:
         """A subscription of exactly that destination, if there is one."""
@@ -119,6 +120,9 @@ class Commands:
         self.subscriptions[key] = self._by_token[subscription.token] = subscription
         self._refused.pop(key, None)
         try:
+            if subscription.destination.kind is Kind.APP:
+                # Answered once; the broker does not know of it.
+                return self._session.handlers.subscribe(frame, self._session, subscription)
             return self._session.broker.subscribe(subscription)
         except Refused:
             self._forget(subscription)
@@ -150,6 +154,11 @@ class Commands:
         if frame.headers["destination"] == "/session/token":
             # The first interceptor has renewed the session already.
             return None
+        return self._carry_out_send(frame)
+
+    def _carry_out_send(self, frame: Frame) -> Awaitable[None] | None:
+        if Destination.parse(frame.headers["destination"]).kind is Kind.APP:
+            return self._session.handlers.send(frame, self._session)
         return self._session.broker.send(self._message(frame))
 
     def _message(self, frame: Frame) -> Message:
@@ -231,15 +240,23 @@ class Commands:
                 if waiting is not None:
                     await waiting
         operations: list[Operation] = []
+        calls = []
         for frame in frames:
-            if frame.command == "SEND":
-                operations.append(Publish(self._message(frame)))
-            else:
+            if frame.command != "SEND":
                 subscription, deliveries = self._named_deliveries(frame)
                 operations.append(Settle(subscription, deliveries, frame.command == "ACK"))
+            elif Destination.parse(frame.headers["destination"]).kind is Kind.APP:
+                calls.append(frame)
+            else:
+                operations.append(Publish(self._message(frame)))
         done = self._session.broker.commit(operations)
         if done is not None:
             await done
+        # What a handler does cannot be undone, so handlers come when all else has succeeded.
+        for frame in calls:
+            waiting = self._session.handlers.send(frame, self._session)
+            if waiting is not None:
+                await waiting
 
     def _disconnect(self, frame: Frame) -> None:
         """The session sends the receipt and closes."""

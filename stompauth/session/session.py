@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
@@ -39,6 +39,28 @@ if TYPE_CHECKING:
 ERRORS_DESTINATION = "/user/queue/errors"
 
 
+class ApplicationHandlers(Protocol):
+    """What answers ``/app/**``. Both methods raise, or have their awaitable raise, Refused."""
+
+    def send(self, frame: Frame, session: Session) -> Awaitable[None] | None:
+        """Answer a SEND; None when that is done."""
+
+    def subscribe(
+        self, frame: Frame, session: Session, subscription: Subscription
+    ) -> Awaitable[None] | None:
+        """Answer a SUBSCRIBE, once; None when that is done."""
+
+
+class _NoHandlers:
+    """An application without handlers."""
+
+    def send(self, frame: Frame, session: Session) -> None:
+        raise Refused("no-such-destination")
+
+    def subscribe(self, frame: Frame, session: Session, subscription: Subscription) -> None:
+        raise Refused("no-such-destination")
+
+
 @dataclass(slots=True)
 class SessionFactory:
     """What the sessions of one application share.
@@ -46,6 +68,7 @@ class SessionFactory:
     :ivar chain: the interceptors, with authentication first and authorization last.
     :ivar authorize: asks the rules about one frame, outside of the chain.
     :ivar broker: provider of :class:`.IBroker`.
+    :ivar handlers: what answers ``/app/**``.
     :ivar leeway: seconds for which a session goes on after its token's ``exp``.
     :ivar server: what CONNECTED says in ``server``.
     :ivar stamp_sender: whether MESSAGEs say who sent them.
@@ -58,6 +81,7 @@ class SessionFactory:
     broker: IBroker
     clock: IReactorTime
     limits: Limits = field(default_factory=Limits)
+    handlers: ApplicationHandlers = field(default_factory=lambda: _NoHandlers())
     leeway: float = 0
     server: str = "stompauth"
     stamp_sender: bool = False
@@ -111,6 +135,7 @@ class Session:
         "attributes",
         "broker",
         "grant",
+        "handlers",
         "limits",
         "principal",
         "session_id",
@@ -134,6 +159,7 @@ class Session:
         self.attributes: dict[str, Any] = {}
         self.limits = limits
         self.broker = factory.broker
+        self.handlers = factory.handlers
         self.stamp_sender = factory.stamp_sender
         self._connection = ServerConnection(
             DecoderLimits(limits.frame, limits.headers, limits.header_line),

@@ -159,8 +159,10 @@ class FrameDecoder:
                     return None
                 buffer = self._buffer
                 start = searched = self._start
-        # The last two octets that were searched may have been the beginning of the head's end.
-        found = _HEAD_END.search(buffer, max(start, searched - 2))
+        else:
+            # The last two octets that were searched may have been the beginning of the head's end.
+            searched = max(start, searched - 2)
+        found = _HEAD_END.search(buffer, searched)
         if found is None:
             self._check_unfinished_head()
             return None

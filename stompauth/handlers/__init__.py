@@ -1,0 +1,1 @@
+"""Application handlers: Python functions behind ``/app/**``."""
