@@ -9,7 +9,7 @@ from stompauth.authorization.decision import Decision
 from stompauth.authorization.destination import Destination
 from stompauth.authorization.rules import Rules, allow, deny
 from stompauth.broker.simple import SimpleBroker
-from stompauth.errors import BadToken, Refused, TokenExpired, Unavailable
+from stompauth.errors import BadToken, Denied, Refused, TokenExpired, Unavailable
 from stompauth.handshake.site import PathRouter, StrictSite
 from stompauth.identity.keys import JWKSet, StaticKey, jwks_agent
 from stompauth.identity.principal import Principal
@@ -25,6 +25,7 @@ from stompauth.version import __version__
 __all__ = [
     "BadToken",
     "Decision",
+    "Denied",
     "Destination",
     "Frame",
     "Interceptor",

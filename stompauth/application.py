@@ -26,6 +26,7 @@ from stompauth.interceptors.chain import Chain
 from stompauth.interfaces import (
     IAuthorizer,
     IBroker,
+    IHandshakeInterceptor,
     IInterceptor,
     ITicketStore,
     ITokenVerifier,
@@ -63,6 +64,7 @@ class StompAuth:
     :param clock: what time it is; the reactor.
     :param interceptors: providers of :class:`.IInterceptor`, in this order between authentication
         and authorization.
+    :param handshake_interceptors: providers of :class:`.IHandshakeInterceptor`, in this order.
     :param limits: what clients can make the server hold.
     :param ticket: how the ticket endpoint behaves.
     :param websocket: how the handshake behaves.
@@ -85,6 +87,7 @@ class StompAuth:
         origins: Sequence[str] | OriginPolicy,
         clock: IReactorTime,
         interceptors: Sequence[IInterceptor] = (),
+        handshake_interceptors: Sequence[IHandshakeInterceptor] = (),
         limits: Limits | None = None,
         ticket: TicketSettings | None = None,
         websocket: WebSocketSettings | None = None,
@@ -98,6 +101,7 @@ class StompAuth:
             (ITicketStore, tickets),
             (IBroker, broker),
             *((IAuthorizer, authorizer) for authorizer in authorizers),
+            *((IHandshakeInterceptor, interceptor) for interceptor in handshake_interceptors),
         ]:
             if not interface.providedBy(part):
                 name = type(part).__qualname__
@@ -119,6 +123,7 @@ class StompAuth:
             if isinstance(origins, OriginPolicy)
             else OriginPolicy(origins, require=self._websocket_settings.require_origin)
         )
+        self._handshake_interceptors = tuple(handshake_interceptors)
         self._addresses = ClientAddress(trusted_proxies)
         self._connections = Connections(self.limits)
         authorize = Authorize(authorizers)
@@ -165,6 +170,7 @@ class StompAuth:
                 connections=self._connections,
                 revocations=self._revocations,
                 replayed=self._replayed,
+                interceptors=self._handshake_interceptors,
                 settings=settings,
             ),
             sessions=self._sessions,
@@ -232,6 +238,21 @@ class StompAuth:
 
         def decorate(function: F) -> F:
             self._handlers.add_error(error, code, function)
+            return function
+
+        return decorate
+
+    def on(self, event: str) -> Callable[[F], F]:
+        """Decorate a function that is called at every event of a kind, after the fact.
+
+        :param event: one of :data:`stompauth.session.events.EVENTS`, which says what it is called
+            with: ``connected``, ``subscribed``, ``unsubscribed``, ``disconnected``, ``denied``,
+            ``expiring``.
+        :raises ValueError: there is no such event.
+        """
+
+        def decorate(function: F) -> F:
+            self._sessions.events.add(event, function)
             return function
 
         return decorate

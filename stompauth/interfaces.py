@@ -7,7 +7,7 @@ plain value, and then costs no more than a call.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from stompauth.broker.message import Message
     from stompauth.broker.subscription import Delivery, Subscription
     from stompauth.broker.transaction import Operation
+    from stompauth.errors import Denied
+    from stompauth.handshake.admission import HandshakeRequest
     from stompauth.identity.principal import Principal
     from stompauth.session.session import Session
     from stompauth.stomp.frame import Frame
@@ -38,6 +40,26 @@ class ITokenVerifier(Interface):
         :param token: the token as it came, at most 8,000 characters.
         :raises BadToken: it is not good, :exc:`TokenExpired` when only its time is over.
         :raises Unavailable: the key that it needs cannot be had now.
+        """
+
+
+class IHandshakeInterceptor(Interface):
+    """Sees every handshake whose origin and limits are right, before its ticket is taken."""
+
+    def before_handshake(
+        request: HandshakeRequest, attributes: dict[str, Any]
+    ) -> Awaitable[None] | None:
+        """A client wants in.
+
+        :param attributes: will be those of the session; put in whatever belongs there.
+        :raises Denied: turns it down with that status; its ticket is not burnt. Any other
+            exception turns it down, too, with 503.
+        """
+
+    def after_handshake(request: HandshakeRequest, outcome: TicketGrant | Denied) -> None:
+        """It was let in, as whom the grant says, or denied.
+
+        Called in reverse order, for each whose ``before_handshake`` passed.
         """
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.logger import Logger
 
 from stompauth.audit import audit
 from stompauth.errors import BadToken, Denied, TicketRefused, TicketReplayed, Unavailable
@@ -15,12 +17,12 @@ from stompauth.settings import WebSocketSettings
 from stompauth.tickets.grant import TicketGrant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stompauth.handshake.connections import Connections, Slot
     from stompauth.handshake.origins import OriginPolicy
     from stompauth.identity.revocation import Revocations
-    from stompauth.interfaces import ITicketStore, ITokenVerifier
+    from stompauth.interfaces import IHandshakeInterceptor, ITicketStore, ITokenVerifier
 
 #: The subprotocols of STOMP; the first that the client offers is taken.
 SUBPROTOCOLS: Final = ("v12.stomp", "v11.stomp", "v10.stomp")
@@ -61,10 +63,11 @@ class HandshakeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """An accepted handshake: whose it is, and its place in the counts."""
+    """An accepted handshake: whose it is, its place in the counts, the session's attributes."""
 
     grant: TicketGrant
     slot: Slot
+    attributes: dict[str, Any]
 
 
 class AdmissionPolicy:
@@ -76,7 +79,10 @@ class AdmissionPolicy:
     :param connections: the counts of open sockets.
     :param revocations: the deny list, for what a ticket was issued for.
     :param replayed: told of every ticket that comes a second time.
+    :param interceptors: providers of :class:`.IHandshakeInterceptor`, in their order.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -87,6 +93,7 @@ class AdmissionPolicy:
         connections: Connections,
         revocations: Revocations,
         replayed: Callable[[TicketGrant], None] = lambda grant: None,
+        interceptors: Sequence[IHandshakeInterceptor] = (),
         settings: WebSocketSettings | None = None,
     ) -> None:
         self._tickets = tickets
@@ -95,6 +102,7 @@ class AdmissionPolicy:
         self._connections = connections
         self._revocations = revocations
         self._replayed = replayed
+        self._interceptors = tuple(interceptors)
         self._settings = settings or WebSocketSettings()
 
     async def admit(self, request: HandshakeRequest) -> Admission:
@@ -105,13 +113,35 @@ class AdmissionPolicy:
         if not self._origins.allows_handshake(request.origins):
             raise Denied(403, "origin")
         slot = self._connections.claim(network_of(request.address))
+        passed: list[IHandshakeInterceptor] = []
+        attributes: dict[str, Any] = {}
         try:
+            for interceptor in self._interceptors:
+                waiting = interceptor.before_handshake(request, attributes)
+                if waiting is not None:
+                    await waiting
+                passed.append(interceptor)
             grant = await self._grant(request)
             slot.claim_user(grant.issuer, grant.user)
-        except BaseException:
+        except BaseException as failure:
             slot.release()
+            denied = failure if isinstance(failure, Denied) else Denied(503, "unavailable")
+            self._tell(passed, request, denied)
             raise
-        return Admission(grant, slot)
+        self._tell(passed, request, grant)
+        return Admission(grant, slot, attributes)
+
+    def _tell(
+        self,
+        passed: Sequence[IHandshakeInterceptor],
+        request: HandshakeRequest,
+        outcome: TicketGrant | Denied,
+    ) -> None:
+        for interceptor in reversed(passed):
+            try:
+                interceptor.after_handshake(request, outcome)
+            except Exception:
+                self._log.failure("a handshake interceptor failed after the handshake")
 
     async def _grant(self, request: HandshakeRequest) -> TicketGrant:
         if self._settings.bearer and request.authorizations:

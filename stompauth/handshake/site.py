@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from twisted.web.http_headers import Headers
 
-#: A body that is longer is not read; no resource here wants one at all.
+#: Octets of a body at most, where a site says nothing else. A longer one is not read.
 MAX_BODY = 8192
 
 
 class StrictRequest(Request):
     """A request that knows whether its body was refused.
 
-    :ivar body_too_large: the body is longer than :data:`MAX_BODY`, or of unknown length. It was
-        not read, and the connection ends with the answer.
+    :ivar body_too_large: the body is longer than the site lets it be, or of unknown length. It
+        was not read, and the connection ends with the answer.
     """
 
     body_too_large = False
@@ -38,13 +38,14 @@ class StrictHTTPChannel(HTTPChannel):
 
     - A request has to be complete within ``head_timeout`` seconds of its first octet, also when
       it keeps dribbling; twisted.web's own time-out starts anew with every segment.
-    - A body is never buffered beyond :data:`MAX_BODY`.
+    - A body is never buffered beyond ``max_body``.
     - Line folding and a repeated or missing Host are refused (RFC 9112, sections 5.2 and 3.2).
     """
 
     maxHeaders = 100
     totalHeadersSize = 16384
     head_timeout: float = 10
+    max_body = MAX_BODY
     transport: Any
     _head_call: IDelayedCall | None = None
 
@@ -77,14 +78,14 @@ class StrictHTTPChannel(HTTPChannel):
     def allHeadersReceived(self) -> None:
         """Refuse what is not one request for one host; leave a large body unread."""
         request = self.requests[-1]
-        hosts = request.requestHeaders.getRawHeaders("Host", [])
+        hosts = request.requestHeaders.getRawHeaders(b"Host", [])
         if len(hosts) != 1 and self._version == b"HTTP/1.1":
             self._refuse()
             # Nothing of this request may reach a resource.
             self.length = None
             return
         super().allHeadersReceived()
-        if self.length is None or self.length > MAX_BODY:
+        if self.length is None or self.length > self.max_body:
             request.body_too_large = True
             self.persistent = False
             # As if there were no body: the resource answers now, and then the connection ends.
@@ -114,20 +115,33 @@ class StrictSite(Site):
     """A Site of :class:`StrictHTTPChannel`, without tracebacks, HTTP/2 or an access log.
 
     twisted.web's access log writes the query and the Referer of a request, and with them tickets.
+    Nor does it parse forms: a resource that wants one has its octets.
 
     :param resource: the root.
     :param clock: for the time-outs.
     :param http_timeout: seconds that a whole request may take.
+    :param max_body: octets of a body at most.
     """
 
     displayTracebacks = False
 
-    def __init__(self, resource: IResource, clock: IReactorTime, http_timeout: float = 10) -> None:
+    def __init__(
+        self,
+        resource: IResource,
+        clock: IReactorTime,
+        http_timeout: float = 10,
+        max_body: int = MAX_BODY,
+    ) -> None:
         class Channel(StrictHTTPChannel):
             head_timeout = http_timeout
 
+        Channel.max_body = max_body
         super().__init__(
-            resource, requestFactory=StrictRequest, timeout=http_timeout or None, reactor=clock
+            resource,
+            requestFactory=StrictRequest,
+            timeout=http_timeout or None,
+            reactor=clock,
+            parsePOSTFormSubmission=False,
         )
         # HTTPFactory types it as what may also speak HTTP/2.
         self.protocol = Channel  # type: ignore[assignment, method-assign]

@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.web.resource import IResource, Resource
-from twisted.web.server import NOT_DONE_YET
 
 from stompauth.audit import audit
 from stompauth.errors import BadToken, Denied, TokenRevoked, Unavailable
 from stompauth.handshake.address import network_of
 from stompauth.handshake.rate import TokenBuckets
-from stompauth.handshake.responses import NotFound, deny, json_body, set_security_headers
+from stompauth.handshake.responses import (
+    NotFound,
+    answer_later,
+    deny,
+    json_body,
+    set_security_headers,
+    unauthorized,
+)
 from stompauth.identity.bearer import parse_bearer
 from stompauth.settings import TicketSettings
 from stompauth.tickets.grant import TicketGrant
@@ -85,15 +91,10 @@ class TicketResource(Resource):
             return self._preflight(request)
         answer = Deferred.fromCoroutine(self._answer(request))
         request.notifyFinish().addErrback(lambda _: answer.cancel())
-
-        def finish(body: bytes) -> None:
-            request.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
-            request.write(body)
-            request.finish()
-
+        done = answer_later(request, answer)
         # The only failure is the cancellation: a client that has left has nobody to be answered.
-        answer.addCallbacks(finish, lambda _: None)
-        return NOT_DONE_YET
+        answer.addErrback(lambda _: None)
+        return done
 
     def _allow_origin(self, request: Request) -> None:
         headers = request.responseHeaders
@@ -192,9 +193,7 @@ class TicketResource(Resource):
 
     def _unauthorized(self, request: Request, network: str, *, token_sent: bool) -> Denied:
         self._failures.take(network)
-        challenge = 'Bearer error="invalid_token"' if token_sent else "Bearer"
-        request.responseHeaders.setRawHeaders("WWW-Authenticate", [challenge])
-        return Denied(401, "unauthorized")
+        return unauthorized(request, token_sent=token_sent)
 
 
 def _reason(denied: Denied) -> str:

@@ -102,7 +102,8 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
                 status=denied.status,
                 reason=denied.slug,
             )
-            raise ConnectionDeny(denied.status, _REASONS[denied.status]) from None
+            reason = _REASONS.get(denied.status, "Denied")
+            raise ConnectionDeny(denied.status, reason) from None
         except Exception:
             # Autobahn would put the text of any other exception into the status line.
             self._log.failure("a handshake failed")
@@ -133,7 +134,7 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         self.transport.registerProducer(self, True)
         try:
             self._session = self.factory.sessions.open(
-                self._admission.grant, self.handshake.address, self
+                self._admission.grant, self.handshake.address, self, self._admission.attributes
             )
         except Exception:
             self._log.failure("a session could not be made")

@@ -98,4 +98,5 @@ class Authorize(Interceptor):
             to=destination.path,
             reason=decision.reason if not decision.allowed else "the rule does not let it retain",
         )
+        session.tell("denied", command, destination, decision)
         raise Refused("access-denied", notify=decision.on_deny == "notify")

@@ -68,6 +68,8 @@ class Commands:
         self.subscriptions.clear()
         self._by_token.clear()
         self._session.broker.session_ended(self._session.session_id, subscriptions)
+        for subscription in subscriptions:
+            self._session.tell("unsubscribed", subscription)
 
     def acknowledgement(self, subscription: Subscription, delivery: Delivery) -> str | None:
         """The ``ack`` header of a MESSAGE, which an ACK or NACK has to repeat (STOMP 1.2)."""
@@ -123,10 +125,18 @@ class Commands:
             if subscription.destination.kind is Kind.APP:
                 # Answered once; the broker does not know of it.
                 return self._session.handlers.subscribe(frame, self._session, subscription)
-            return self._session.broker.subscribe(subscription)
+            waiting = self._session.broker.subscribe(subscription)
         except Refused:
             self._forget(subscription)
             raise
+        if waiting is not None:
+            return self._subscribed_later(subscription, waiting)
+        self._session.tell("subscribed", subscription)
+        return None
+
+    async def _subscribed_later(self, subscription: Subscription, waiting: Awaitable[None]) -> None:
+        await waiting
+        self._session.tell("subscribed", subscription)
 
     def _unsubscribe(self, frame: Frame) -> Awaitable[None] | None:
         headers = frame.headers
@@ -141,7 +151,9 @@ class Commands:
 
     def _remove(self, subscription: Subscription) -> Awaitable[None] | None:
         self._forget(subscription)
-        return self._session.broker.unsubscribe(subscription)
+        waiting = self._session.broker.unsubscribe(subscription)
+        self._session.tell("unsubscribed", subscription)
+        return waiting
 
     def _forget(self, subscription: Subscription) -> None:
         del self.subscriptions[subscription.id]

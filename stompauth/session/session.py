@@ -14,6 +14,7 @@ from stompauth.audit import audit
 from stompauth.errors import LocalProtocolError, Refused, RemoteProtocolError
 from stompauth.session.commands import Commands
 from stompauth.session.deadlines import Deadlines
+from stompauth.session.events import Events
 from stompauth.session.outbound import OutboundBuffer
 from stompauth.session.registry import SessionRegistry
 from stompauth.session.throttle import Throttle
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from stompauth.interfaces import IBroker
     from stompauth.session.outbound import WebSocketTransport
     from stompauth.tickets.grant import TicketGrant
+
+#: Seconds before its token's end at which a session is said to be expiring.
+EXPIRING_BEFORE = 60
 
 #: Where a session's notices go when they are not about a SUBSCRIBE.
 ERRORS_DESTINATION = "/user/queue/errors"
@@ -69,6 +73,7 @@ class SessionFactory:
     :ivar authorize: asks the rules about one frame, outside of the chain.
     :ivar broker: provider of :class:`.IBroker`.
     :ivar handlers: what answers ``/app/**``.
+    :ivar events: who hears of the sessions.
     :ivar leeway: seconds for which a session goes on after its token's ``exp``.
     :ivar server: what CONNECTED says in ``server``.
     :ivar stamp_sender: whether MESSAGEs say who sent them.
@@ -82,15 +87,26 @@ class SessionFactory:
     clock: IReactorTime
     limits: Limits = field(default_factory=Limits)
     handlers: ApplicationHandlers = field(default_factory=lambda: _NoHandlers())
+    events: Events = field(default_factory=Events)
     leeway: float = 0
     server: str = "stompauth"
     stamp_sender: bool = False
     registry: SessionRegistry = field(default_factory=SessionRegistry)
     open_sessions: set[Session] = field(default_factory=set)
 
-    def open(self, grant: TicketGrant, address: str, transport: WebSocketTransport) -> Session:
-        """Begin the session of a WebSocket that has just opened."""
+    def open(
+        self,
+        grant: TicketGrant,
+        address: str,
+        transport: WebSocketTransport,
+        attributes: dict[str, Any] | None = None,
+    ) -> Session:
+        """Begin the session of a WebSocket that has just opened.
+
+        :param attributes: what the handshake gives it.
+        """
         session = Session(self, grant, address, transport)
+        session.attributes.update(attributes or {})
         self.open_sessions.add(session)
         return session
 
@@ -212,6 +228,10 @@ class Session:
     def authorize(self, frame: Frame) -> Awaitable[None] | None:
         """Ask the rules about a SEND or SUBSCRIBE, as for a frame that comes in."""
         return self._factory.authorize(frame, self)
+
+    def tell(self, event: str, *facts: Any) -> None:
+        """Tell the application's observers of an event of this session."""
+        self._factory.events.fire(event, self, *facts)
 
     # What the WebSocket tells.
 
@@ -367,6 +387,7 @@ class Session:
         )
         self._check_heartbeat()
         self._audit("connected")
+        self.tell("connected")
 
     def _done(self, frame: Frame, receipt: str | None) -> None:
         if self._ended:
@@ -418,8 +439,11 @@ class Session:
                     self._notify(refused, subscription.id, path, None)
 
     def _expire_with(self, principal: Principal) -> None:
-        delay = principal.expires_at + self._factory.leeway - self._factory.clock.seconds()
-        self._deadlines.set("expiry", max(0.0, delay))
+        rest = principal.expires_at - self._factory.clock.seconds()
+        self._deadlines.set("expiry", max(0.0, rest + self._factory.leeway))
+        self._deadlines.clear("expiring")
+        if rest > EXPIRING_BEFORE:
+            self._deadlines.set("expiring", rest - EXPIRING_BEFORE)
 
     # What goes out.
 
@@ -499,6 +523,8 @@ class Session:
             self._check_heartbeat()
         elif name == "throttle":
             self._go_on()
+        elif name == "expiring":
+            self.tell("expiring", EXPIRING_BEFORE)
         else:
             self.end(_DEADLINE_CODES[name])
 
@@ -568,6 +594,7 @@ class Session:
             self._commands.finish()
             self._factory.registry.remove(self)
             self._audit("ended", reason=reason)
+            self.tell("disconnected", reason)
         else:
             self._audit("connect-refused", reason=reason)
 
