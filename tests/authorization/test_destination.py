@@ -143,6 +143,15 @@ class GrammarTests(SynchronousTestCase):
         ]
         self.assertEqual(differing, [])
 
+    def test_nothing_is_quoted(self) -> None:
+        """AZ-2: the error says what is wrong in constant words, also for half a character."""
+        for text in ("/topic/\ud800", "/topic/secret secret", "/secret/../a"):
+            with self.assertRaises(Refused) as caught:
+                Destination.parse(text)
+            cause = caught.exception.__cause__
+            self.assertIs(type(cause), ValueError)
+            self.assertNotIn("secret", str(cause))
+
     def test_bounded_memory(self) -> None:
         """A repeated destination is parsed once, and is forgotten when clients send many."""
         first = Destination.parse("/topic/remembered")
