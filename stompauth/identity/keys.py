@@ -263,10 +263,9 @@ class JWKSet:
 
     def start(self) -> None:
         """Fetch the set now, and from now on refresh it by a timer."""
-        if not self._running:
-            self._running = True
-            self._schedule()
-            self._fetch_unless_recent()
+        self._running = True
+        self._schedule()
+        self._fetch_unless_recent()
 
     def stop(self) -> None:
         """End the timer and a fetch that is under way."""
@@ -541,7 +540,7 @@ def _parse_jwk_set(body: bytes) -> tuple[tuple[VerificationKey, ...], int]:
 
 def _key_from_jwk(jwk: object) -> VerificationKey | None:
     """Make a key of an entry; None if it is not one that verifies signatures, or is unsound."""
-    if not isinstance(jwk, dict) or "d" in jwk:
+    if not isinstance(jwk, dict):
         return None
     kty, kid, key_ops = jwk.get("kty"), jwk.get("kid"), jwk.get("key_ops", ["verify"])
     if not isinstance(kty, str) or kty not in _FROM_JWK:

@@ -60,6 +60,11 @@ def public_jwk(algorithm: str, key: Any, **members: Any) -> dict[str, Any]:
     return {**_ALGORITHMS[algorithm].to_jwk(key.public_key(), as_dict=True), **members}
 
 
+def private_jwk(algorithm: str, key: Any, **members: Any) -> dict[str, Any]:
+    """The private half as a JWK, with these members more."""
+    return {**_ALGORITHMS[algorithm].to_jwk(key, as_dict=True), "key_ops": ["verify"], **members}
+
+
 def base64url(octets: bytes) -> str:
     return urlsafe_b64encode(octets).decode("ascii").rstrip("=")
 

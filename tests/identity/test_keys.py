@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from tests.identity.signing import (
     NOW,
     SECRET,
     base64url,
+    private_jwk,
     private_key,
     private_pem,
     public_jwk,
@@ -249,6 +251,11 @@ class StaticKeyTests(SynchronousTestCase):
             b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
         ):
             self.assertRaises(ValueError, StaticKey.public_key, octets)
+
+    def test_private_key(self) -> None:
+        """Who configures the private half by mistake is told so."""
+        error = self.assertRaises(ValueError, StaticKey.public_key, private_pem(rsa_key()))
+        self.assertIn("private key", str(error))
 
     def test_errors_show_no_key(self) -> None:
         """A refusal does not print what it refuses."""
@@ -464,6 +471,14 @@ class AnswerTests(JWKSetTestCase):
         self.assertTrue(response.transport.lost)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_broken_off(self) -> None:
+        """A body whose end the server did not confirm is no set, though it looks whole."""
+        result = self.ask(self.jwk_set(), "k1")
+        response = self.agent.respond(FakeResponse())
+        response.reader.dataReceived(json.dumps({"keys": [rsa_jwk(kid="k1")]}).encode())
+        response.end(ConnectError())
+        self.assertUnavailable(result)
+
     def test_cut_short(self) -> None:
         """A body that breaks off is no set."""
         for reason in (ConnectError(), PotentialDataLoss()):
@@ -590,7 +605,10 @@ class EntryTests(JWKSetTestCase):
 
     def test_private_key(self) -> None:
         """JW-16: a private key that is served in public is nobody's any more."""
-        self.assertSkipped(rsa_jwk(kid="k1", d="AQAB"))
+        for name in ("RS256", "ES384", "EdDSA"):
+            self.assertSkipped(private_jwk(name, private_key(name), kid="k1"))
+        with_d_only = rsa_jwk(kid="k1", d=private_jwk("RS256", rsa_key())["d"])
+        self.assertSkipped(with_d_only)
 
     def test_unsound(self) -> None:
         """JW-16: a key that cannot be made of its numbers is skipped, and the others are not."""
@@ -693,6 +711,15 @@ class UnknownKeyTests(JWKSetTestCase):
             self.assertEqual(len(self.agent.urls) - before, 2)
             self.agent.fail()
 
+    def test_one_fetch_at_a_time(self) -> None:
+        """JW-17: while a fetch is under way there is no other, though the cool-down is over."""
+        keys = self.jwk_set(cooldown=1)
+        keys.start()
+        self.clock.advance(2)
+        self.ask(keys, "x").addErrback(lambda _: None)
+        self.assertEqual(len(self.agent.urls), 1)
+        keys.stop()
+
     def test_configured_cooldown(self) -> None:
         """JW-17: the cool-down is the configured one."""
         keys = self.fetched(rsa_jwk(kid="k1"), cooldown=100)
@@ -736,6 +763,8 @@ class UnknownKeyTests(JWKSetTestCase):
         for result in results:
             self.assertEqual(len(self.successResultOf(result)), 1)
         self.assertEqual(self.found(keys, "k1"), 1)
+        self.clock.advance(30)
+        self.assertNoResult(self.ask(keys, "x"))
 
     def test_waiters_time_out(self) -> None:
         """JW-17: nobody waits longer than the fetch may take."""
@@ -762,11 +791,12 @@ class UnknownKeyTests(JWKSetTestCase):
     def test_waiter_that_makes_another_leave(self) -> None:
         """A waiter that is answered may give up another one's wait."""
         keys = self.jwk_set()
-        first, second = self.ask(keys, "k1"), self.ask(keys, "k1")
+        first, second, third = (self.ask(keys, "k1") for _ in range(3))
         first.addCallback(lambda _: second.cancel())
         second.addErrback(lambda _: "left")
         self.agent.serve(rsa_jwk(kid="k1"))
         self.assertEqual(self.successResultOf(second), "left")
+        self.assertEqual(len(self.successResultOf(third)), 1)
 
     def test_waiter_that_asks_again(self) -> None:
         """A waiter that is answered may ask at once for another key."""
@@ -1008,6 +1038,14 @@ class VerificationKeyTests(SynchronousTestCase):
             key = VerificationKey(frozenset({algorithm}), private_key(algorithm).public_key())
             for length in (0, 1, 63, 64, 65, 96, 132, 256, 257, 6000):
                 self.assertFalse(key.verify(algorithm, b"message", bytes(length)))
+
+    def test_bound_to_its_algorithms(self) -> None:
+        """JW-1: a key never verifies by an algorithm that it is not bound to."""
+        message = b"message"
+        signature = hmac.digest(SECRET, message, "sha256")
+        for algorithm, is_good in (("HS256", True), ("HS512", False)):
+            key = VerificationKey(frozenset({algorithm}), SECRET)
+            self.assertEqual(key.verify("HS256", message, signature), is_good)
 
     def test_what_the_library_chokes_on(self) -> None:
         """JW-11: a key that the library cannot work with verifies nothing."""
