@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IServiceCollection
+from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth import Rules, StrictSite, allow
@@ -108,6 +109,18 @@ class PagesTests(SynchronousTestCase):
         self.assertIn("alice CONNECT done\n", output.getvalue())
         self.assertEqual(application.open("bob").websocket.status, 101)
         self.assertEqual(application.open("bob", host="203.0.113.9").websocket.status, 403)
+
+    def test_authorization(self) -> None:
+        """The authorizer of the page is asked, and answers later."""
+        page = run_page("authorization.md")
+        answers = [succeed(True), succeed(False)]
+        weekdays = page["Weekdays"](lambda: answers.pop(0))
+        client = Application(rules=[weekdays]).connect()
+        client.send("SUBSCRIBE", id="e", destination="/user/queue/errors")
+        client.send("SEND", destination="/topic/x", receipt="r")
+        self.assertEqual(client.frame().command, "RECEIPT")
+        client.send("SEND", destination="/topic/x")
+        self.assertEqual(client.frame().headers["code"], "access-denied")
 
     def test_cred(self) -> None:
         """The portal of the page lets the staff in, and nobody else."""

@@ -18,7 +18,13 @@ ROOT = Path(__file__).parents[1]
 #: Bottom up. A module may import what lies below, and its own package; what stands in one line
 #: knows nothing of its neighbours there. The longest name that fits a module is the one it has.
 LAYERS = (
-    ("stompauth.audit", "stompauth.errors", "stompauth.settings", "stompauth.version"),
+    (
+        "stompauth.audit",
+        "stompauth.errors",
+        "stompauth.fetch",
+        "stompauth.settings",
+        "stompauth.version",
+    ),
     ("stompauth.stomp", "stompauth.identity.principal", "stompauth.tickets.grant"),
     ("stompauth.interfaces",),
     ("stompauth.identity", "stompauth.tickets", "stompauth.authorization"),
@@ -26,7 +32,7 @@ LAYERS = (
     ("stompauth.interceptors",),
     ("stompauth.session",),
     ("stompauth.handlers", "stompauth.handshake"),
-    ("stompauth.application",),
+    ("stompauth.application", "stompauth.control"),
     ("stompauth.config", "stompauth.service"),
     ("stompauth.demo",),
     ("stompauth.tap",),

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from os import PathLike
 
 #: Characters of a token at most, before anything is decoded.
 MAX_TOKEN: Final = 8000
 
-_BEARER = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE | re.ASCII)
+#: Characters at least of a token that is a secret itself: 128 bits, where each tells four.
+MIN_SECRET_TOKEN: Final = 32
+
+_B64TOKEN = r"[A-Za-z0-9\-._~+/]+=*"
+_BEARER = re.compile(rf"bearer +({_B64TOKEN})", re.IGNORECASE | re.ASCII)
 
 
 def parse_bearer(value: str) -> str | None:
@@ -20,3 +28,25 @@ def parse_bearer(value: str) -> str | None:
     if match is None or len(match[1]) > MAX_TOKEN:
         return None
     return match[1]
+
+
+def check_secret_token(token: str) -> None:
+    """Look whether a token can be a secret that callers show as it is.
+
+    :raises ValueError: it is too short for that, or cannot be sent.
+    """
+    if len(token) < MIN_SECRET_TOKEN:
+        raise ValueError(f"a token of {len(token)} characters: {MIN_SECRET_TOKEN} are needed")
+    if len(token) > MAX_TOKEN or not re.fullmatch(_B64TOKEN, token):
+        raise ValueError("no token: has others than A-Z a-z 0-9 - . _ ~ + /, and = at its end")
+
+
+def read_secret_token(path: str | PathLike[str]) -> str:
+    """Read the token in this file; white space around it is not part of it.
+
+    :raises OSError: the file cannot be read.
+    :raises ValueError: as :func:`check_secret_token`.
+    """
+    token = Path(path).read_bytes().decode("latin-1").strip()
+    check_secret_token(token)
+    return token

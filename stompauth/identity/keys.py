@@ -29,16 +29,15 @@ from jwt.algorithms import (
     get_default_algorithms,
 )
 from jwt.exceptions import InvalidKeyError
-from twisted.internet import protocol, ssl
+from twisted.internet import ssl
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
-from twisted.web.client import Agent, ResponseDone
-from twisted.web.http import OK, PotentialDataLoss
-from twisted.web.http_headers import Headers
+from twisted.web.client import Agent
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from stompauth.errors import Unavailable
+from stompauth.fetch import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -49,8 +48,7 @@ if TYPE_CHECKING:
         IOpenSSLClientConnectionCreator,
         IReactorTime,
     )
-    from twisted.python.failure import Failure
-    from twisted.web.iweb import IAgent, IResponse
+    from twisted.web.iweb import IAgent
 
 #: The least octets of a secret for each HMAC algorithm (RFC 7518 section 3.2).
 HMAC_ALGORITHMS: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -366,24 +364,10 @@ class JWKSet:
         )
 
     async def _download(self) -> tuple[tuple[VerificationKey, ...], int]:
-        response: IResponse = await self._agent.request(
-            b"GET",
-            self._url.encode("ascii"),
-            Headers(
-                {
-                    "Accept": ["application/jwk-set+json, application/json"],
-                    "User-Agent": ["stompauth"],
-                }
-            ),
-            None,
+        accept = {"Accept": ["application/jwk-set+json, application/json"]}
+        return _parse_jwk_set(
+            await fetch(self._agent, "GET", self._url, headers=accept, limit=_JWKS_BYTES)
         )
-        # An agent of the caller's may have followed a redirect by itself.
-        if response.code != OK or response.previousResponse is not None:
-            response.deliverBody(_Unwanted())
-            raise ValueError(f"status {response.code}, or a redirect")
-        body = _Body()
-        response.deliverBody(body)
-        return _parse_jwk_set(await body.whole)
 
     def _schedule(self) -> None:
         self._cancel_timer()
@@ -399,47 +383,6 @@ class JWKSet:
     def _refresh_by_timer(self) -> None:
         self._timer = None
         self._fetch()
-
-
-def _hang_up(transport: Any) -> None:
-    # Over TLS loseConnection waits for the peer's goodbye, and one that goes on sending has none.
-    transport.stopProducing()
-
-
-class _Unwanted(protocol.Protocol):
-    """Hangs up instead of reading a response's body."""
-
-    def connectionMade(self) -> None:
-        _hang_up(self.transport)
-
-
-class _Body(protocol.Protocol):
-    """Gathers a response's body, and hangs up if it grows too large.
-
-    :ivar whole: fires with the body.
-    """
-
-    def __init__(self) -> None:
-        self.whole: Deferred[bytes] = Deferred(lambda _: _hang_up(self.transport))
-        self._octets = bytearray()
-
-    def dataReceived(self, data: bytes) -> None:
-        if self.whole.called:
-            return
-        self._octets += data
-        if len(self._octets) > _JWKS_BYTES:
-            self._octets.clear()
-            self.whole.errback(ValueError(f"more than {_JWKS_BYTES} octets"))
-            _hang_up(self.transport)
-
-    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
-        if self.whole.called:
-            return
-        # A body that ends with the connection may be cut short, but then it is not JSON.
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.whole.callback(bytes(self._octets))
-        else:
-            self.whole.errback(reason)
 
 
 @implementer(IPolicyForHTTPS)
@@ -465,13 +408,18 @@ def jwks_agent(reactor: Any, ca_file: str | PathLike[str] | None = None) -> Agen
     :raises OSError: the file cannot be read.
     :raises ValueError: it holds no certificate.
     """
+    return Agent(reactor, tls_policy(ca_file), connectTimeout=_JWKS_TIMEOUT)
+
+
+def tls_policy(ca_file: str | PathLike[str] | None = None) -> IPolicyForHTTPS:
+    """Make what decides which servers are trusted; parameters and errors as :func:`jwks_agent`."""
     trust_root = ssl.platformTrust()
     if ca_file:
         trust_root = ssl.trustRootFromCertificates(
             ssl.Certificate.load(certificate.public_bytes(Encoding.DER))
             for certificate in x509.load_pem_x509_certificates(Path(ca_file).read_bytes())
         )
-    return Agent(reactor, _TLSPolicy(trust_root), connectTimeout=_JWKS_TIMEOUT)
+    return _TLSPolicy(trust_root)
 
 
 def _hmac_key(secret: bytes) -> VerificationKey:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -14,14 +14,20 @@ from stompauth.interfaces import ITokenVerifier
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
+    from stompauth.identity.logout import Logout
     from stompauth.identity.principal import Principal
 
 
-class Revocations:
-    """A deny list of users and of single tokens.
+# The kind of an entry about the tokens of a subject that do not say of which session they are.
+_SUBJECT_WITHOUT_SID: Final = "sub without sid"
 
-    It goes by who a token is for and when it was issued, or by its ``jti``: never by its text, of
-    which several spellings verify. An entry stays as long as a token that it is about can be good.
+
+class Revocations:
+    """A deny list of users, of single tokens, and of what an identity provider has logged out.
+
+    It goes by who a token is for and when it was issued, or by its ``jti`` or ``sid``: never by its
+    text, of which several spellings verify. An entry stays as long as a token that it is about can
+    be good.
 
     :param clock: what time it is.
     :param lifetime: seconds for which a token can be good after it was issued: the verifier's
@@ -36,37 +42,62 @@ class Revocations:
         self._clock = clock
         self._lifetime = lifetime
         self._max_entries = max_entries
-        # Key to the time of the revocation; the oldest first.
-        self._users: OrderedDict[str, float] = OrderedDict()
-        self._tokens: OrderedDict[str, float] = OrderedDict()
+        # What it is about, to the time of the revocation; the oldest first.
+        self._entries: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._floor = 0.0
 
     def __len__(self) -> int:
-        return len(self._users) + len(self._tokens)
+        return len(self._entries)
 
     def revoke_user(self, user: str) -> None:
         """Take no token of the user that was issued up to now."""
-        self._add(self._users, user)
+        self._add("user", user)
 
     def revoke_token(self, token_id: str) -> None:
         """Take no token with that ``jti``."""
-        self._add(self._tokens, token_id)
+        self._add("jti", token_id)
+
+    def log_out(self, logout: Logout) -> None:
+        """Take no token that the logout concerns and that was issued up to now.
+
+        Of those with its ``sid``, take none whenever it was issued.
+        """
+        if logout.session is not None:
+            self._add("sid", logout.session)
+        if logout.subject is not None:
+            self._add("sub" if logout.session is None else _SUBJECT_WITHOUT_SID, logout.subject)
 
     def is_revoked(self, user: str, issued_at: float, token_id: str | None) -> bool:
         """Whether a token of that user, ``iat`` and ``jti`` is no longer taken."""
-        # iat has whole seconds: one of the same second may be from before the revocation.
-        if issued_at <= max(self._users.get(user, 0.0), self._floor):
+        if issued_at <= self._floor or self._is_before("user", user, issued_at):
             return True
-        return token_id is not None and token_id in self._tokens
+        return token_id is not None and ("jti", token_id) in self._entries
 
-    def _add(self, entries: OrderedDict[str, float], key: str) -> None:
+    def refuses(self, principal: Principal) -> bool:
+        """Whether the token of that principal is no longer taken."""
+        issued_at = principal.issued_at
+        if self.is_revoked(principal.name, issued_at, principal.token_id):
+            return True
+        subject, session = (principal.claims.get(claim) for claim in ("sub", "sid"))
+        if isinstance(session, str) and ("sid", session) in self._entries:
+            return True
+        return isinstance(subject, str) and (
+            self._is_before("sub", subject, issued_at)
+            or (session is None and self._is_before(_SUBJECT_WITHOUT_SID, subject, issued_at))
+        )
+
+    def _is_before(self, kind: str, name: str, issued_at: float) -> bool:
+        # iat has whole seconds: one of the same second may be from before the revocation.
+        return issued_at <= self._entries.get((kind, name), 0.0)
+
+    def _add(self, kind: str, name: str) -> None:
         now = self._clock.seconds()
-        entries[key] = now
-        entries.move_to_end(key)
-        for table in (self._users, self._tokens):
-            while table and next(iter(table.values())) + self._lifetime < now:
-                table.popitem(last=False)
-        while self._max_entries and len(self) > self._max_entries:
+        entries = self._entries
+        entries[kind, name] = now
+        entries.move_to_end((kind, name))
+        while next(iter(entries.values())) + self._lifetime < now:
+            entries.popitem(last=False)
+        while self._max_entries and len(entries) > self._max_entries:
             _, revoked_at = entries.popitem(last=False)
             self._floor = max(self._floor, revoked_at)
 
@@ -92,6 +123,6 @@ class RevocableVerifier:
 
     async def _verify(self, token: str) -> Principal:
         principal = await self._verifier.verify(token)
-        if self._revocations.is_revoked(principal.name, principal.issued_at, principal.token_id):
+        if self._revocations.refuses(principal):
             raise TokenRevoked
         return principal

@@ -55,6 +55,65 @@ _FOREIGN_KINDS: Final = frozenset({"id", "refresh", "offline", "logout"})
 _RESERVED_NAMES: Final = frozenset({"queue", ".", "..", "*", "**"})
 
 
+class SignedClaims:
+    """Checks form, header and signature of JWTs, and nothing of what they claim.
+
+    :param keys: where the keys come from.
+    :param algorithms: those that tokens may be signed with.
+    :param types: what ``typ`` in a header may be, in the form of :func:`media_type`; None if it
+        may be missing.
+    """
+
+    def __init__(
+        self, keys: KeySource, algorithms: frozenset[str], types: frozenset[str | None]
+    ) -> None:
+        self._keys = keys
+        self._algorithms = algorithms
+        self._types = types
+
+    async def of(self, token: str) -> dict[str, object]:
+        """Take the claims out of a token.
+
+        :raises BadToken: its signature is not good, or it is not a token.
+        :raises Unavailable: the keys cannot be had now.
+        """
+        if len(token) > MAX_TOKEN:
+            raise BadToken("too long")
+        parts = _COMPACT.fullmatch(token)
+        if parts is None:
+            raise BadToken("form")
+        header = _json_object(parts[1])
+        if header is None:
+            raise BadToken("header")
+        algorithm, kid = self._check_header(header)
+        keys = await self._keys.keys_for(algorithm, kid)
+        if not keys:
+            raise BadToken("unknown key")
+        signed = f"{parts[1]}.{parts[2]}".encode("ascii")
+        signature = _base64url(parts[3])
+        if signature is None or not any(key.verify(algorithm, signed, signature) for key in keys):
+            raise BadToken("signature")
+        claims = _json_object(parts[2])
+        if claims is None:
+            raise BadToken("claims")
+        return claims
+
+    def _check_header(self, header: Mapping[str, object]) -> tuple[str, str | None]:
+        """Check all that a header may say, and pick what selects the key."""
+        if not _REFUSED_HEADERS.isdisjoint(header):
+            raise BadToken("header")
+        algorithm = header.get("alg")
+        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
+            raise BadToken("alg")
+        kid = optional_string(header, "kid")
+        if kid is not None and len(kid) > MAX_KID:
+            raise BadToken("kid")
+        typ = optional_string(header, "typ")
+        if (typ and media_type(typ)) not in self._types:
+            raise BadToken("typ")
+        return algorithm, kid
+
+
 @implementer(ITokenVerifier)
 class JWTVerifier:
     """Verifies the JWTs of one issuer for one audience.
@@ -69,7 +128,7 @@ class JWTVerifier:
     segment. Controls, line separators and format characters, as those for joining and direction,
     are not printable: no name ends a header's line, and no two names look alike but for these.
 
-    :ivar keys: where the keys come from.
+    Its attributes are what it was made with, to be read only.
     """
 
     def __init__(
@@ -121,15 +180,16 @@ class JWTVerifier:
         if mistakes:
             raise ConfigError(mistakes)
         self.keys = keys
-        self._algorithms = frozenset(algorithms)
-        self._issuer = issuer
-        self._audience = audience
-        self._clock = clock
-        self._types = frozenset({_media_type(typ)}) if typ else _ACCESS_TYPES
+        self.algorithms = frozenset(algorithms)
+        self.issuer = issuer
+        self.audience = audience
         self.leeway = leeway
-        self._max_lifetime = max_lifetime or float("inf")
-        self._user_claim = user_claim
+        self.max_lifetime = max_lifetime or float("inf")
+        self.user_claim = user_claim
+        self._clock = clock
         self._authorities_claim = authorities_claim
+        types = frozenset({media_type(typ)}) if typ else _ACCESS_TYPES
+        self._signed = SignedClaims(keys, self.algorithms, types)
 
     def verify(self, token: str) -> Deferred[Principal]:
         """Verify a token; where the key is at hand, the Deferred has fired already.
@@ -140,64 +200,24 @@ class JWTVerifier:
         return Deferred.fromCoroutine(self._verify(token))
 
     async def _verify(self, token: str) -> Principal:
-        if len(token) > MAX_TOKEN:
-            raise BadToken("too long")
-        parts = _COMPACT.fullmatch(token)
-        if parts is None:
-            raise BadToken("form")
-        header = _json_object(parts[1])
-        if header is None:
-            raise BadToken("header")
-        algorithm, kid = self._check_header(header)
-        keys = await self.keys.keys_for(algorithm, kid)
-        if not keys:
-            raise BadToken("unknown key")
-        signed = f"{parts[1]}.{parts[2]}".encode("ascii")
-        signature = _base64url(parts[3])
-        if signature is None or not any(key.verify(algorithm, signed, signature) for key in keys):
-            raise BadToken("signature")
-        claims = _json_object(parts[2])
-        if claims is None:
-            raise BadToken("claims")
-        return self._principal(claims)
-
-    def _check_header(self, header: Mapping[str, object]) -> tuple[str, str | None]:
-        """Check all that a header may say, and pick what selects the key."""
-        if not _REFUSED_HEADERS.isdisjoint(header):
-            raise BadToken("header")
-        algorithm = header.get("alg")
-        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
-            raise BadToken("alg")
-        kid = _optional_string(header, "kid")
-        if kid is not None and len(kid) > MAX_KID:
-            raise BadToken("kid")
-        typ = _optional_string(header, "typ")
-        if (typ and _media_type(typ)) not in self._types:
-            raise BadToken("typ")
-        return algorithm, kid
+        return self._principal(await self._signed.of(token))
 
     def _principal(self, claims: dict[str, object]) -> Principal:
         if not _is_access_token(claims):
             raise BadToken("another kind of token")
-        if claims.get("iss") != self._issuer:
-            raise BadToken("iss")
-        audiences = claims.get("aud")
-        if audiences != self._audience and not (
-            isinstance(audiences, list) and self._audience in audiences
-        ):
-            raise BadToken("aud")
+        check_parties(claims, self.issuer, self.audience)
         now = self._clock.seconds()
-        issued_at, expires_at = _time(claims, "iat"), _time(claims, "exp")
+        issued_at, expires_at = time_of(claims, "iat"), time_of(claims, "exp")
         if issued_at > now + self.leeway:
             raise BadToken("iat")
-        if "nbf" in claims and _time(claims, "nbf") > now + self.leeway:
+        if "nbf" in claims and time_of(claims, "nbf") > now + self.leeway:
             raise BadToken("nbf")
-        if expires_at - issued_at > self._max_lifetime:
+        if expires_at - issued_at > self.max_lifetime:
             raise BadToken("lifetime")
-        name = claims.get(self._user_claim)
-        if not isinstance(name, str) or not _is_user_name(name):
+        name = claims.get(self.user_claim)
+        if not isinstance(name, str) or not is_user_name(name):
             raise BadToken("user name")
-        token_id = _optional_string(claims, "jti")
+        token_id = optional_string(claims, "jti")
         if token_id == "":
             raise BadToken("jti")
         authorities = _authorities(claims.get(self._authorities_claim, ""))
@@ -205,7 +225,7 @@ class JWTVerifier:
             raise TokenExpired
         return Principal(
             name=name,
-            issuer=self._issuer,
+            issuer=self.issuer,
             expires_at=expires_at,
             issued_at=issued_at,
             authorities=authorities,
@@ -255,7 +275,7 @@ def _json_object(part: str) -> dict[str, object] | None:
     return found if isinstance(found, dict) else None
 
 
-def _media_type(typ: str) -> str:
+def media_type(typ: str) -> str:
     """Bring ``typ`` to the form in which types are compared (RFC 7515 section 4.1.9)."""
     return typ.lower().removeprefix("application/")
 
@@ -269,8 +289,23 @@ def _is_access_token(claims: Mapping[str, object]) -> bool:
     )
 
 
-def _optional_string(members: Mapping[str, object], name: str) -> str | None:
-    """Take a member that may be missing, but be nothing else than a string."""
+def check_parties(claims: Mapping[str, object], issuer: str, audience: str) -> None:
+    """Check who a token is from and whom it is for.
+
+    :raises BadToken: ``iss`` is another, or ``aud`` neither is this one nor has it in its list.
+    """
+    if claims.get("iss") != issuer:
+        raise BadToken("iss")
+    audiences = claims.get("aud")
+    if audiences != audience and not (isinstance(audiences, list) and audience in audiences):
+        raise BadToken("aud")
+
+
+def optional_string(members: Mapping[str, object], name: str) -> str | None:
+    """Take a member that may be missing, but be nothing else than a string.
+
+    :raises BadToken: it is something else.
+    """
     if name not in members:
         return None
     value = members[name]
@@ -279,8 +314,11 @@ def _optional_string(members: Mapping[str, object], name: str) -> str | None:
     return value
 
 
-def _time(claims: Mapping[str, object], name: str) -> float:
-    """Take a NumericDate: a number, which true and false are not (RFC 7519 section 2)."""
+def time_of(claims: Mapping[str, object], name: str) -> float:
+    """Take a NumericDate: a number, which true and false are not (RFC 7519 section 2).
+
+    :raises BadToken: it is missing, or something else.
+    """
     value = claims.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise BadToken(name)
@@ -290,7 +328,8 @@ def _time(claims: Mapping[str, object], name: str) -> float:
     return value
 
 
-def _is_user_name(name: str) -> bool:
+def is_user_name(name: str) -> bool:
+    """Whether somebody can be called so; see :class:`JWTVerifier`."""
     return (
         0 < len(name) <= _MAX_USER_NAME
         and name.isprintable()
