@@ -9,9 +9,11 @@ from stompauth.authorization.decision import Decision
 from stompauth.authorization.destination import Destination
 from stompauth.authorization.rules import Rules, allow, deny
 from stompauth.broker.simple import SimpleBroker
+from stompauth.control import ControlResource
 from stompauth.errors import BadToken, Denied, Refused, TokenExpired, Unavailable
 from stompauth.handshake.site import PathRouter, StrictSite
 from stompauth.identity.keys import JWKSet, StaticKey, jwks_agent
+from stompauth.identity.logout import LogoutVerifier
 from stompauth.identity.principal import Principal
 from stompauth.identity.verifier import JWTVerifier
 from stompauth.interceptors.interceptor import Interceptor
@@ -24,6 +26,7 @@ from stompauth.version import __version__
 
 __all__ = [
     "BadToken",
+    "ControlResource",
     "Decision",
     "Denied",
     "Destination",
@@ -32,6 +35,7 @@ __all__ = [
     "JWKSet",
     "JWTVerifier",
     "Limits",
+    "LogoutVerifier",
     "MemoryTicketStore",
     "PathRouter",
     "Principal",

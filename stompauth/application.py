@@ -16,7 +16,9 @@ from stompauth.handlers.handlers import Handlers
 from stompauth.handshake.address import ClientAddress
 from stompauth.handshake.admission import AdmissionPolicy
 from stompauth.handshake.connections import Connections
+from stompauth.handshake.logout_resource import LogoutResource
 from stompauth.handshake.origins import OriginPolicy
+from stompauth.handshake.rate import TokenBuckets
 from stompauth.handshake.ticket_resource import TicketResource
 from stompauth.handshake.websocket import StompWebSocketFactory, WebSocketResource
 from stompauth.identity.revocation import RevocableVerifier, Revocations
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.resource import IResource
 
+    from stompauth.identity.logout import Logout, LogoutVerifier
     from stompauth.session.registry import SessionRegistry
     from stompauth.tickets.grant import TicketGrant
 
@@ -106,7 +109,8 @@ class StompAuth:
             if not interface.providedBy(part):
                 name = type(part).__qualname__
                 raise TypeError(f"{name} does not provide {interface.__name__}")
-        self._revocations = Revocations(clock)
+        lifetime = getattr(verifier, "max_lifetime", 86400) + verifier.leeway
+        self._revocations = Revocations(clock, lifetime)
         self._keys: Any = getattr(verifier, "keys", None)
         verifier = self._verifier = RevocableVerifier(verifier, self._revocations)
         self._tickets = tickets
@@ -162,6 +166,7 @@ class StompAuth:
     def websocket_resource(self) -> WebSocketResource:
         """The WebSocket, for exactly the path of its settings; ``/stomp`` by default."""
         settings = self._websocket_settings
+        failures = self._ticket_settings.failures_per_address
         factory = StompWebSocketFactory(
             admission=AdmissionPolicy(
                 tickets=self._tickets,
@@ -169,6 +174,7 @@ class StompAuth:
                 origins=self.origins,
                 connections=self._connections,
                 revocations=self._revocations,
+                failures=TokenBuckets(self._clock, failures / 60, failures),
                 replayed=self._replayed,
                 interceptors=self._handshake_interceptors,
                 settings=settings,
@@ -179,6 +185,19 @@ class StompAuth:
             settings=settings,
         )
         return WebSocketResource(factory, self._addresses, settings)
+
+    def logout_resource(self, verifier: LogoutVerifier) -> LogoutResource:
+        """OpenID Connect Back-Channel Logout, for any path.
+
+        :param verifier: verifies the logout tokens.
+        """
+        return LogoutResource(
+            verifier=verifier,
+            log_out=self._log_out,
+            addresses=self._addresses,
+            clock=self._clock,
+            failures_per_address=self._ticket_settings.failures_per_address,
+        )
 
     def resources(self) -> dict[bytes, IResource]:
         """Both resources by the paths of their settings, for a :class:`.PathRouter`."""
@@ -360,6 +379,22 @@ class StompAuth:
             return Revoked(ended, await self._tickets.revoke(None, user))
 
         return Deferred.fromCoroutine(count())
+
+    async def _log_out(self, logout: Logout) -> None:
+        """End what the identity provider has logged out, and take its tokens no more."""
+        reason = "logged out by the identity provider"
+        if logout.user is not None:
+            await self.revoke(user=logout.user, reason=reason)
+            return
+        what = "sub" if logout.session is None else "sid"
+        audit("revoked", what=what, name=logout.session or logout.subject or "", reason=reason)
+        self._revocations.log_out(logout)
+        self._sessions.end_where(
+            lambda session: (
+                session.principal is not None and logout.concerns(session.principal.claims)
+            ),
+            "revoked",
+        )
 
     def recheck(self, user: str | None = None) -> Deferred[int]:
         """Ask the rules again about every subscription of a user, or of all.

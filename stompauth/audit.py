@@ -30,6 +30,8 @@ EVENTS: Final = {
     "denied": (LogLevel.warn, "session {session}: {user} may not {command} {to}: {reason}"),
     "ended": (LogLevel.info, "session {session} of {user} at {address} ended: {reason}"),
     "revoked": (LogLevel.info, "revoked {what} {name}: {reason}"),
+    "logout-refused": (LogLevel.warn, "no logout for {address}: {reason}"),
+    "control-refused": (LogLevel.warn, "no control for {address}: {reason}"),
 }
 
 

@@ -26,6 +26,7 @@ from stompauth.authorization.decision import OnDeny
 from stompauth.authorization.pattern import Pattern
 from stompauth.authorization.rules import COMMANDS, Rule, Rules, allow, deny
 from stompauth.errors import ConfigError, Mistake
+from stompauth.identity.bearer import read_secret_token
 from stompauth.identity.keys import HMAC_ALGORITHMS, PUBLIC_KEY_ALGORITHMS, StaticKey
 from stompauth.interfaces import IInterceptor
 from stompauth.settings import Limits, TicketSettings, WebSocketSettings
@@ -184,10 +185,9 @@ NOT_YET: Final[dict[str, Callable[[Any], bool]]] = {
     "broker.kind": lambda kind: kind == "relay",
     "broker.bus": bool,
     "cluster.url": bool,
-    "control.listen": bool,
-    "logout.path": bool,
     "ops.listen": bool,
-    "authorization.http": bool,
+    "ops.drain_timeout": lambda timeout: timeout != 30,
+    "ops.log_format": lambda log_format: log_format != "text",
 }
 
 _REQUIRED: Final = (
@@ -534,6 +534,7 @@ class _Reader:
         self._unread = [mistake.path for mistake in self._mistakes]
         self._check_presence(config)
         self._check_keys(config.jwt)
+        self._check_control(config.control)
         self._check_paths(config)
         self._check_listeners(config)
         if self._mistakes:
@@ -690,6 +691,14 @@ class _Reader:
                 keys.check_algorithms(jwt.algorithms)
             except (OSError, ValueError) as error:
                 self._mistake(path, f"{name!r}: {error}")
+
+    def _check_control(self, control: ControlConfig) -> None:
+        """OP-1: what the control resource asks its callers for cannot be guessed."""
+        if control.listen and control.token_file and self._is_read("control.token_file"):
+            try:
+                read_secret_token(control.token_file)
+            except (OSError, ValueError) as error:
+                self._mistake("control.token_file", f"{control.token_file!r}: {error}")
 
     def _check_paths(self, config: Config) -> None:
         taken: dict[str, str] = {}

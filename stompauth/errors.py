@@ -19,12 +19,19 @@
     - :exc:`RemoteProtocolError`: the peer broke the STOMP specification
 
   - :exc:`LocalProtocolError`: we did, or our caller
+  - :exc:`ClientError`: what our client asked a server for did not happen; holds a code
 
-No text of these errors holds a secret, or anything that a peer sent.
+    - :exc:`ConnectFailed`: no session came about
+    - :exc:`FrameRefused`: the server refused one frame, and the session goes on
+    - :exc:`NoReceipt`: the server did not say in time that it has done what was asked
+    - :exc:`Disconnected`: the session is over
+
+No text of these errors holds a secret, or anything that a peer sent but a slug.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -123,13 +130,23 @@ class Denied(StompAuthError):
     :ivar status: the HTTP status code.
     :ivar slug: the ``error`` of the ticket endpoint's JSON answer.
     :ivar retry_after: whole seconds for ``Retry-After``, or None.
+    :ivar detail: what exactly is wrong, for a caller who may know; or None.
     """
 
-    def __init__(self, status: int, slug: str, retry_after: int | None = None) -> None:
+    def __init__(
+        self, status: int, slug: str, retry_after: int | None = None, detail: str | None = None
+    ) -> None:
         self.status = status
         self.slug = slug
         self.retry_after = retry_after
+        self.detail = detail
         super().__init__(f"{status} {slug}")
+
+    @property
+    def reason(self) -> str:
+        """The slug, and of a bad token which check failed; for our own log."""
+        cause = self.__cause__
+        return f"{self.slug}: {cause.reason}" if isinstance(cause, BadToken) else self.slug
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,3 +256,75 @@ class RemoteProtocolError(Refused):
 
 class LocalProtocolError(StompAuthError):
     """We, or code that uses us, asked for something that the STOMP specification forbids."""
+
+
+#: Close statuses after which a client that comes back by itself would only be turned away again.
+FINAL_CLOSES = frozenset({1002, 4403, 4409})
+
+
+class ClientError(StompAuthError):
+    """What our client asked a server for did not happen.
+
+    A handler of ours that uses a client lets none of these through to its own peer: they are no
+    :exc:`Refused`.
+
+    :ivar code: a slug, from the server where it said one.
+    :ivar status: of the HTTP answer that was not what it had to be, or None.
+    :ivar close_code: with which the server closed the WebSocket, or None.
+    :ivar retry_after: seconds after which the server says that one may come back, or None.
+    :ivar explanation: the server's own words, or None. They are not in the error's text.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        status: int | None = None,
+        close_code: int | None = None,
+        retry_after: float | None = None,
+        explanation: str | None = None,
+    ) -> None:
+        self.code = code if re.fullmatch("[a-z0-9-]{1,64}", code) else "unknown"
+        self.status = status
+        self.close_code = close_code
+        self.retry_after = retry_after
+        self.explanation = explanation
+        text = self.code
+        if status is not None:
+            text += f", HTTP status {status}"
+        if close_code is not None:
+            text += f", closed with {close_code}"
+        super().__init__(text)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it would be the same again, until somebody mends something."""
+        return self.status == 403 or self.close_code in FINAL_CLOSES
+
+
+class ConnectFailed(ClientError):
+    """No session came about: no ticket, no WebSocket, or no CONNECTED."""
+
+
+class FrameRefused(ClientError):
+    """The server refused one frame, or dropped a subscription; the session goes on.
+
+    :ivar destination: of the subscription that is lost; None where it was another frame.
+    """
+
+    def __init__(
+        self, code: str, destination: str | None = None, explanation: str | None = None
+    ) -> None:
+        self.destination = destination
+        super().__init__(code, explanation=explanation)
+
+
+class NoReceipt(ClientError):
+    """The server did not say in time that it has done what was asked; it may have."""
+
+    def __init__(self) -> None:
+        super().__init__("no-receipt")
+
+
+class Disconnected(ClientError):
+    """The session is over; ``disconnected`` if that was our own wish."""

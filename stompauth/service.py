@@ -10,12 +10,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool
 
 from stompauth.application import StompAuth
+from stompauth.authorization.http import HTTPAuthorizer
 from stompauth.authorization.rules import Rules
 from stompauth.broker.simple import SimpleBroker
+from stompauth.control import MAX_BODY, ControlResource
+from stompauth.handshake.address import ClientAddress
 from stompauth.handshake.site import PathRouter, StrictSite
+from stompauth.identity.bearer import read_secret_token
 from stompauth.identity.keys import JWKSet, StaticKey, jwks_agent
+from stompauth.identity.logout import LogoutVerifier
 from stompauth.identity.verifier import JWTVerifier
 from stompauth.tickets.memory import MemoryTicketStore
 
@@ -26,26 +32,48 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 
     from stompauth.config import Config, JwtConfig
+    from stompauth.interfaces import IAuthorizer
 
 
 def make_service(config: Config, reactor: Any) -> IService:
     """Make all that a configuration asks for.
 
-    :raises OSError: a key file has gone since the configuration was read.
+    :raises OSError: a file of a key or a token has gone since the configuration was read.
+    :raises ValueError: it has changed for the worse.
     """
-    application = make_application(config, reactor)
-    site = StrictSite(PathRouter(application.resources()), reactor, config.limits.http_timeout)
-    return ListeningService(config.listen, site, application.service(), reactor)
+    verifier = make_verifier(config.jwt, reactor)
+    application = make_application(config, verifier, reactor)
+    resources = application.resources()
+    if config.logout.path:
+        logout = application.logout_resource(LogoutVerifier(verifier, reactor))
+        resources[config.logout.path.encode("ascii")] = logout
+    site = StrictSite(PathRouter(resources), reactor, config.limits.http_timeout)
+    inner: Service = application.service()
+    if config.control.listen:
+        control_site = make_control_site(config, application, reactor)
+        inner = ListeningService(config.control.listen, control_site, inner, reactor)
+    return ListeningService(config.listen, site, inner, reactor)
 
 
-def make_application(config: Config, reactor: Any) -> StompAuth:
+def make_control_site(config: Config, application: StompAuth, reactor: Any) -> StrictSite:
+    """Make what listens at ``control.listen``."""
+    control = ControlResource(
+        application,
+        token=read_secret_token(config.control.token_file),
+        clock=reactor,
+        addresses=ClientAddress(config.trusted_proxies),
+    )
+    return StrictSite(control, reactor, config.limits.http_timeout, MAX_BODY)
+
+
+def make_application(config: Config, verifier: JWTVerifier, reactor: Any) -> StompAuth:
     """Make the application of a configuration, without listeners."""
     tickets = config.tickets
     return StompAuth(
-        verifier=make_verifier(config.jwt, reactor),
+        verifier=verifier,
         tickets=MemoryTicketStore(reactor, tickets.max_outstanding, tickets.max_total),
         broker=SimpleBroker(limits=config.limits, clock=reactor),
-        rules=Rules(config.rules, on_deny=config.authorization.on_deny),
+        rules=make_authorizers(config, reactor),
         origins=config.websocket.origins,
         clock=reactor,
         interceptors=[interceptor.interceptor for interceptor in config.interceptors],
@@ -56,6 +84,23 @@ def make_application(config: Config, reactor: Any) -> StompAuth:
         stamp_sender=config.broker.stamp_sender,
         trusted_proxies=config.trusted_proxies,
     )
+
+
+def make_authorizers(config: Config, reactor: Any) -> list[IAuthorizer]:
+    """Make the rules, and what else is asked."""
+    authorization = config.authorization
+    authorizers: list[IAuthorizer] = [Rules(config.rules, on_deny=authorization.on_deny)]
+    if authorization.http:
+        authorizers.append(
+            HTTPAuthorizer(
+                Agent(reactor, pool=HTTPConnectionPool(reactor)),
+                authorization.http,
+                clock=reactor,
+                timeout=authorization.timeout,
+                cache=authorization.cache,
+            )
+        )
+    return authorizers
 
 
 def make_verifier(jwt: JwtConfig, reactor: Any) -> JWTVerifier:
@@ -95,7 +140,7 @@ class ListeningService(Service):
 
     :param endpoints: Twisted's endpoint descriptions, such as ``tcp:8080:interface=127.0.0.1``.
     :param factory: what listens.
-    :param inner: the service.
+    :param inner: the service; one that listens itself stops to do so after this one.
     :param listening: called with the address of each listener as it is there.
     """
 
@@ -121,6 +166,7 @@ class ListeningService(Service):
         """Listen while the process still may: before twistd gives up its privileges."""
         super().privilegedStartService()
         self._listen()
+        self._inner.privilegedStartService()
 
     def startService(self) -> None:
         """Listen, unless that is done, and start the service."""

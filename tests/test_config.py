@@ -570,6 +570,23 @@ class RefusalTests(ConfigCase):
             {**keys, "jwt__secret_file": [str(other), str(path)]}, "jwt.secret_file"
         )
 
+    def test_control(self) -> None:
+        """OP-1: who may control the server shows a token that can be sent and not be guessed."""
+        path = self.directory() / "token"
+        keys = {
+            "control__listen": ["tcp:8081:interface=127.0.0.1"],
+            "control__token_file": str(path),
+        }
+        for good in (b"0123456789abcdef" * 2, b"Az09-._~+/" * 4 + b"==\r\n"):
+            path.write_bytes(good)
+            config = from_mapping(changed(**keys), Path())
+            self.assertEqual(config.control.token_file, str(path))
+        for bad in (b"k" * 31 + b"\n", b"k" * 8001, b"two words " * 4, b"k" * 32 + b"\xfc"):
+            path.write_bytes(bad)
+            self.assert_refused(keys, "control.token_file")
+        del keys["control__token_file"]
+        self.assert_refused(keys, "control.listen")
+
     def test_files(self) -> None:
         """JW-19: a file that is named is there, can be read, and is not empty."""
         directory = self.directory()
@@ -783,13 +800,9 @@ class RefusalTests(ConfigCase):
             },
             "broker.bus": {"broker__bus": "redis://127.0.0.1", "broker__local_queues": True},
             "cluster.url": {"cluster__url": "redis://127.0.0.1"},
-            "control.listen": {
-                "control__listen": ["tcp:8081:interface=127.0.0.1"],
-                "control__token_file": str(path),
-            },
-            "logout.path": {"logout__path": "/logout/backchannel"},
             "ops.listen": {"ops__listen": ["tcp:9090:interface=127.0.0.1"]},
-            "authorization.http": {"authorization__http": "https://rules.example.com/"},
+            "ops.drain_timeout": {"ops__drain_timeout": 5},
+            "ops.log_format": {"ops__log_format": "json"},
         }
         for key in NOT_YET:
             found = self.refused(changed(**asked[key]))

@@ -17,7 +17,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from stompauth.config import load
 from stompauth.interceptors.authenticate import Authenticate
 from stompauth.interceptors.authorize import Authorize
-from stompauth.service import ListeningService, describe, make_application, make_service
+from stompauth.service import (
+    ListeningService,
+    describe,
+    make_application,
+    make_service,
+    make_verifier,
+)
 
 CONFIG = """
 listen = ["tcp:8080:interface=127.0.0.1", "tcp:8081:interface=127.0.0.1"]
@@ -132,7 +138,8 @@ class MakeServiceTests(SynchronousTestCase):
 
     def test_application(self) -> None:
         """Limits, paths and the chain are those of the configuration."""
-        application = make_application(self.config, self.reactor)
+        verifier = make_verifier(self.config.jwt, self.reactor)
+        application = make_application(self.config, verifier, self.reactor)
         self.assertEqual(application.limits.sessions_per_user, 3)
         self.assertEqual(set(application.resources()), {b"/authenticate/token", b"/ws"})
         self.assertIsInstance(application.chain.interceptors[0], Authenticate)

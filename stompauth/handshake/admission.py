@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from stompauth.handshake.connections import Connections, Slot
     from stompauth.handshake.origins import OriginPolicy
+    from stompauth.handshake.rate import TokenBuckets
     from stompauth.identity.revocation import Revocations
     from stompauth.interfaces import IHandshakeInterceptor, ITicketStore, ITokenVerifier
 
@@ -78,6 +79,8 @@ class AdmissionPolicy:
     :param origins: the pages that may connect.
     :param connections: the counts of open sockets.
     :param revocations: the deny list, for what a ticket was issued for.
+    :param failures: bad tokens by network, for ``websocket.bearer``; who has had too many is
+        turned down before a signature is checked.
     :param replayed: told of every ticket that comes a second time.
     :param interceptors: providers of :class:`.IHandshakeInterceptor`, in their order.
     """
@@ -92,6 +95,7 @@ class AdmissionPolicy:
         origins: OriginPolicy,
         connections: Connections,
         revocations: Revocations,
+        failures: TokenBuckets,
         replayed: Callable[[TicketGrant], None] = lambda grant: None,
         interceptors: Sequence[IHandshakeInterceptor] = (),
         settings: WebSocketSettings | None = None,
@@ -101,6 +105,7 @@ class AdmissionPolicy:
         self._origins = origins
         self._connections = connections
         self._revocations = revocations
+        self._failures = failures
         self._replayed = replayed
         self._interceptors = tuple(interceptors)
         self._settings = settings or WebSocketSettings()
@@ -179,9 +184,13 @@ class AdmissionPolicy:
         token = parse_bearer(values[0].decode("latin-1")) if len(values) == 1 else None
         if token is None:
             raise Denied(400, "authorization")
+        network = network_of(request.address)
+        if self._failures.is_empty(network):
+            raise Denied(429, "rate", self._failures.retry_after(network))
         try:
             principal = await self._verifier.verify(token)
         except BadToken:
+            self._failures.take(network)
             raise Denied(401, "ticket") from None
         except Unavailable as unavailable:
             raise Denied(503, "unavailable", math.ceil(unavailable.retry_after)) from None

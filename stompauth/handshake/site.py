@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.protocol import connectionDone
@@ -32,6 +33,10 @@ class StrictRequest(Request):
 
     body_too_large = False
 
+    def gotLength(self, length: int | None) -> None:
+        """Keep the body in memory: twisted.web makes a file for one that it takes for large."""
+        self.content = BytesIO()
+
 
 class StrictHTTPChannel(HTTPChannel):
     """HTTP/1.1 with bounds.
@@ -50,7 +55,10 @@ class StrictHTTPChannel(HTTPChannel):
     _head_call: IDelayedCall | None = None
 
     def dataReceived(self, data: bytes) -> None:
-        """Start the clock of a request with its first octet."""
+        """Start the clock of a request with its first octet; take nothing behind the last one."""
+        if self.transport.disconnecting:
+            # Over TLS a peer that we have hung up on can go on sending.
+            return
         if self._head_call is None and not self._handlingRequest and self.head_timeout:
             self._head_call = self.callLater(self.head_timeout, self._head_timed_out)
         super().dataReceived(data)
@@ -96,6 +104,16 @@ class StrictHTTPChannel(HTTPChannel):
         self._stop_head_clock()
         super().allContentReceived()
 
+    def loseConnection(self) -> None:
+        """Hang up, in bounded time: over TLS, or with output unread, a peer could put it off.
+
+        twisted.web bounds it only for a connection that has timed out.
+        """
+        self.setTimeout(None)
+        if self._abortingCall is None and self.abortTimeout:
+            self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
+        super().loseConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Stop the clock."""
         self._stop_head_clock()
@@ -133,8 +151,9 @@ class StrictSite(Site):
         max_body: int = MAX_BODY,
     ) -> None:
         class Channel(StrictHTTPChannel):
-            head_timeout = http_timeout
+            """A channel of this site."""
 
+        Channel.head_timeout = http_timeout
         Channel.max_body = max_body
         super().__init__(
             resource,

@@ -125,7 +125,7 @@ class TicketResource(Resource):
         try:
             answer = await self._trade(request, address)
         except Denied as denied:
-            audit("ticket-refused", address=address, reason=_reason(denied))
+            audit("ticket-refused", address=address, reason=denied.reason)
             if denied.status == 405:
                 request.responseHeaders.setRawHeaders("Allow", ["POST, OPTIONS"])
             return deny(request, denied)
@@ -194,9 +194,3 @@ class TicketResource(Resource):
     def _unauthorized(self, request: Request, network: str, *, token_sent: bool) -> Denied:
         self._failures.take(network)
         return unauthorized(request, token_sent=token_sent)
-
-
-def _reason(denied: Denied) -> str:
-    """The slug, and which check of a token failed; that is for the log alone."""
-    cause = denied.__cause__
-    return f"{denied.slug}: {cause.reason}" if isinstance(cause, BadToken) else denied.slug

@@ -31,7 +31,7 @@ from stompauth.version import __version__
 
 if TYPE_CHECKING:
     from autobahn.websocket.types import ConnectionRequest
-    from twisted.internet.interfaces import IAddress, IReactorTime
+    from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
     from twisted.web.server import Request
 
@@ -44,6 +44,13 @@ MESSAGE_MARGIN: Final = 16384
 
 #: Seconds that a pong may take.
 PONG_TIMEOUT: Final = 10
+
+#: Octets that each frame of a WebSocket counts for, beside those of its message: fragments, pings
+#: and empty messages cost the server work, however little they hold.
+FRAME_COST: Final = 512
+
+#: The longest payload of a control frame (RFC 6455 section 5.5).
+CONTROL_PAYLOAD: Final = 125
 
 #: Constants, because Autobahn writes a reason phrase as it is.
 _REASONS: Final = {
@@ -85,6 +92,9 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
     _admission: Admission | None = None
     _session: Session | None = None
     _admitting = False
+    _hanging_up: IDelayedCall | None = None
+    _frames = 0
+    _messages = 0
 
     # The opening handshake.
 
@@ -116,13 +126,44 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
             raise ConnectionDeny(503, _REASONS[503])
         return self.handshake.subprotocol()
 
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
+        """Deny in constant words; Autobahn's own quote the request."""
+        super().failHandshake(_REASONS.get(code, "Denied"), code, responseHeaders)
+
     def dataReceived(self, data: bytes) -> None:
         """Pass on what comes, but nothing before the handshake is answered."""
         if self._admitting:
             # Autobahn would take it for a second handshake of the same socket.
             self.transport.abortConnection()
             return
+        if self.state == self.STATE_CLOSED:
+            # Over TLS a peer that we have hung up on can go on sending; Autobahn would keep it.
+            return
         super().dataReceived(data)
+        frames, self._frames = self._frames, 0
+        if self._session is not None:
+            message = self._messages if self.inside_message else 0
+            self._session.received(frames * FRAME_COST, message)
+
+    def onFrameBegin(self) -> None:
+        """Count the frame."""
+        self._frames += 1
+        super().onFrameBegin()
+
+    def onFrameData(self, payload: bytes) -> bool | None:
+        """Take part of a frame, unless it is none of RFC 6455.
+
+        After a violation Autobahn reads on, for the peer's close frame.
+        """
+        frame = self.current_frame
+        if frame.opcode > 7 and frame.length > CONTROL_PAYLOAD:
+            return None
+        return super().onFrameData(payload)
+
+    def onMessageBegin(self, isBinary: bool) -> None:
+        """Count the message."""
+        self._messages += 1
+        super().onMessageBegin(isBinary)
 
     def onOpen(self) -> None:
         """Begin the session."""
@@ -154,10 +195,20 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The socket is gone: so are the session and its place in the counts."""
         super().connectionLost(reason)
+        if self._hanging_up is not None and self._hanging_up.active():
+            self._hanging_up.cancel()
         session, self._session = self._session, None
         if session is not None:
             session.connection_lost()
         self._release()
+
+    def dropConnection(self, abort: bool = False) -> None:
+        """Hang up, in bounded time: over TLS, or with output unread, a peer could put it off."""
+        was_closed = self.state == self.STATE_CLOSED
+        super().dropConnection(abort)
+        timeout = self.factory.limits.close_timeout
+        if timeout and not abort and not was_closed:
+            self._hanging_up = self.factory.clock.callLater(timeout, self.abort)
 
     def _release(self) -> None:
         if self._admission is not None:
@@ -225,6 +276,8 @@ class StompWebSocketFactory(WebSocketServerFactory):
         super().__init__(server=f"stompauth/{__version__}", reactor=clock)
         self.admission = admission
         self.sessions = sessions
+        self.clock = clock
+        self.limits = limits
         size = limits.frame + MESSAGE_MARGIN if limits.frame else 0
         self.setProtocolOptions(
             versions=[13],

@@ -40,6 +40,7 @@ class Commands:
         "_by_token",
         "_refused",
         "_session",
+        "_told",
         "_tokens",
         "_transactions",
         "subscriptions",
@@ -50,6 +51,8 @@ class Commands:
         self.subscriptions: dict[str, Subscription] = {}
         self._by_token: dict[str, Subscription] = {}
         self._tokens = 0
+        # Those that the application has heard of.
+        self._told: set[Subscription] = set()
         self._refused: dict[str, None] = {}
         self._transactions = Transactions(session.limits)
 
@@ -69,7 +72,7 @@ class Commands:
         self._by_token.clear()
         self._session.broker.session_ended(self._session.session_id, subscriptions)
         for subscription in subscriptions:
-            self._session.tell("unsubscribed", subscription)
+            self._tell_unsubscribed(subscription)
 
     def acknowledgement(self, subscription: Subscription, delivery: Delivery) -> str | None:
         """The ``ack`` header of a MESSAGE, which an ACK or NACK has to repeat (STOMP 1.2)."""
@@ -124,19 +127,35 @@ class Commands:
         try:
             if subscription.destination.kind is Kind.APP:
                 # Answered once; the broker does not know of it.
-                return self._session.handlers.subscribe(frame, self._session, subscription)
-            waiting = self._session.broker.subscribe(subscription)
+                waiting = self._session.handlers.subscribe(frame, self._session, subscription)
+            else:
+                waiting = self._session.broker.subscribe(subscription)
         except Refused:
             self._forget(subscription)
             raise
         if waiting is not None:
             return self._subscribed_later(subscription, waiting)
-        self._session.tell("subscribed", subscription)
+        self._tell_subscribed(subscription)
         return None
 
     async def _subscribed_later(self, subscription: Subscription, waiting: Awaitable[None]) -> None:
-        await waiting
-        self._session.tell("subscribed", subscription)
+        try:
+            await waiting
+        except Refused:
+            self._forget(subscription)
+            raise
+        self._tell_subscribed(subscription)
+
+    def _tell_subscribed(self, subscription: Subscription) -> None:
+        # What was delivered at once may have ended the session already.
+        if subscription.active:
+            self._told.add(subscription)
+            self._session.tell("subscribed", subscription)
+
+    def _tell_unsubscribed(self, subscription: Subscription) -> None:
+        if subscription in self._told:
+            self._told.remove(subscription)
+            self._session.tell("unsubscribed", subscription)
 
     def _unsubscribe(self, frame: Frame) -> Awaitable[None] | None:
         headers = frame.headers
@@ -152,12 +171,13 @@ class Commands:
     def _remove(self, subscription: Subscription) -> Awaitable[None] | None:
         self._forget(subscription)
         waiting = self._session.broker.unsubscribe(subscription)
-        self._session.tell("unsubscribed", subscription)
+        self._tell_unsubscribed(subscription)
         return waiting
 
     def _forget(self, subscription: Subscription) -> None:
-        del self.subscriptions[subscription.id]
-        del self._by_token[subscription.token]
+        # The session's end may have come first.
+        self.subscriptions.pop(subscription.id, None)
+        self._by_token.pop(subscription.token, None)
 
     def _send(self, frame: Frame) -> Awaitable[None] | None:
         if "transaction" in frame.headers:

@@ -21,6 +21,7 @@ from stompauth.session.throttle import Throttle
 from stompauth.settings import Limits
 from stompauth.stomp.connection import ServerConnection
 from stompauth.stomp.decoder import DecoderLimits
+from stompauth.stomp.encoder import is_text
 from stompauth.stomp.frame import Frame
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ class Session:
         "_running",
         "_throttle",
         "_transport",
+        "_unfinished",
         "_waiting",
         "address",
         "attributes",
@@ -192,6 +194,7 @@ class Session:
         self._is_paused = False
         self._held = 0
         self._held_bytes = 0
+        self._unfinished = 0
         self._set_deadline("connect", limits.connect_timeout)
 
     @property
@@ -253,6 +256,27 @@ class Session:
             limits.frame and self._held_bytes >= limits.frame
         ):
             self._pause_reading()
+
+    def received(self, octets: int, unfinished: int) -> None:
+        """Take note of what the WebSocket has received beside whole messages.
+
+        :param octets: what its frames count for.
+        :param unfinished: a number for the message that has begun and not ended; 0 for none.
+        """
+        self._throttle.take(0, octets)
+        if self._ended:
+            # The closing handshake is bounded in time; this bounds the work of it.
+            if self._throttle.delay(self._factory.clock.seconds()):
+                self._pause_reading()
+            return
+        if unfinished != self._unfinished:
+            self._unfinished = unfinished
+            if unfinished:
+                self._set_deadline("message", self.limits.frame_timeout)
+            else:
+                self._deadlines.clear("message")
+        if not self._deadlines.is_set("throttle"):
+            self._is_throttled()
 
     def blocked(self) -> None:
         """The WebSocket takes no more output for now."""
@@ -326,7 +350,8 @@ class Session:
             self._failed(error if isinstance(error, Exception) else Exception(), frame, receipt)
 
         waiting.addCallbacks(done, failed)
-        waiting.addBoth(self._go_on)
+        waiting.addCallback(lambda _: self._go_on())
+        waiting.addErrback(self._broke)
 
     def _is_throttled(self) -> bool:
         now = self._factory.clock.seconds()
@@ -347,8 +372,13 @@ class Session:
             self._is_paused = True
             self._transport.pause_reading()
 
-    def _go_on(self, _: object = None) -> None:
-        if self._ended:
+    def _broke(self, failure: Failure) -> None:
+        self._log.failure("a session failed", failure)
+        self.end("internal")
+
+    def _go_on(self) -> None:
+        if self._ended or self._running:
+            # What is held counts until all of it was looked at.
             return
         self._run()
         if self._ended or self._waiting is not None or self._deadlines.is_set("throttle"):
@@ -474,7 +504,7 @@ class Session:
         """Send a frame of the server's."""
         if not self._ended:
             data = self._connection.encode(frame)
-            self._write(data, binary=not _is_utf8(frame.body))
+            self._write(data, binary=not is_text(frame.body))
 
     def _write(self, data: bytes, *, binary: bool = False) -> None:
         self._outbound.write(data, binary=binary)
@@ -522,9 +552,15 @@ class Session:
         if name == "heartbeat":
             self._check_heartbeat()
         elif name == "throttle":
-            self._go_on()
+            try:
+                self._go_on()
+            except Exception:
+                self._broke(Failure())
         elif name == "expiring":
             self.tell("expiring", EXPIRING_BEFORE)
+        elif name == "message" and self._is_paused:
+            # While we do not read, the delay is not the client's.
+            self._set_deadline("message", self.limits.frame_timeout)
         else:
             self.end(_DEADLINE_CODES[name])
 
@@ -603,13 +639,6 @@ _DEADLINE_CODES = {
     "connect": "connect-timeout",
     "expiry": "token-expired",
     "frame": "frame-timeout",
+    "message": "frame-timeout",
     "send": "slow-consumer",
 }
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

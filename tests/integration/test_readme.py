@@ -108,12 +108,11 @@ def test_not_yet(tmp_path: Path) -> None:
         workers = 2
         tickets = { store = "redis://127.0.0.1:6379/0" }
         broker = { kind = "relay", endpoint = "tcp:127.0.0.1:61613" }
-        control = { listen = ["tcp:8081:interface=127.0.0.1"], token_file = "chat.toml" }
         ops = { listen = ["tcp:8082:interface=127.0.0.1"] }
     """
     checked = check(wishes + README["toml"][0], tmp_path)
     assert checked.returncode == 1
-    for path in ("workers", "tickets.store", "broker.kind", "control.listen", "ops.listen"):
+    for path in ("workers", "tickets.store", "broker.kind", "ops.listen"):
         assert path in checked.stderr
 
 
