@@ -4,13 +4,25 @@ The parts are put together in :class:`StompAuth`; everything that an application
 here. Plug points are in :mod:`stompauth.interfaces`, errors in :mod:`stompauth.errors`.
 """
 
-from stompauth.application import StompAuth
+from stompauth.application import Revoked, StompAuth
 from stompauth.authorization.decision import Decision
 from stompauth.authorization.destination import Destination
+from stompauth.authorization.http import HTTPAuthorizer
 from stompauth.authorization.rules import Rules, allow, deny
 from stompauth.broker.simple import SimpleBroker
 from stompauth.control import ControlResource
-from stompauth.errors import BadToken, Denied, Refused, TokenExpired, Unavailable
+from stompauth.errors import (
+    BadToken,
+    Denied,
+    Refused,
+    TicketRefused,
+    TicketReplayed,
+    TokenExpired,
+    TokenRevoked,
+    Unavailable,
+)
+from stompauth.handshake.admission import HandshakeRequest
+from stompauth.handshake.origins import OriginPolicy
 from stompauth.handshake.site import PathRouter, StrictSite
 from stompauth.identity.keys import JWKSet, StaticKey, jwks_agent
 from stompauth.identity.logout import LogoutVerifier
@@ -31,15 +43,19 @@ __all__ = [
     "Denied",
     "Destination",
     "Frame",
+    "HTTPAuthorizer",
+    "HandshakeRequest",
     "Interceptor",
     "JWKSet",
     "JWTVerifier",
     "Limits",
     "LogoutVerifier",
     "MemoryTicketStore",
+    "OriginPolicy",
     "PathRouter",
     "Principal",
     "Refused",
+    "Revoked",
     "Rules",
     "Session",
     "SimpleBroker",
@@ -47,8 +63,11 @@ __all__ = [
     "StompAuth",
     "StrictSite",
     "TicketGrant",
+    "TicketRefused",
+    "TicketReplayed",
     "TicketSettings",
     "TokenExpired",
+    "TokenRevoked",
     "Unavailable",
     "WebSocketSettings",
     "__version__",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from twisted.application.service import Service
 from twisted.internet import defer
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.logger import Logger
 
 from stompauth.audit import audit
 from stompauth.authorization.destination import Destination
@@ -21,6 +22,7 @@ from stompauth.handshake.origins import OriginPolicy
 from stompauth.handshake.rate import TokenBuckets
 from stompauth.handshake.ticket_resource import TicketResource
 from stompauth.handshake.websocket import StompWebSocketFactory, WebSocketResource
+from stompauth.identity.keys import JWKSet
 from stompauth.identity.revocation import RevocableVerifier, Revocations
 from stompauth.interceptors.authenticate import Authenticate
 from stompauth.interceptors.authorize import Authorize
@@ -56,7 +58,7 @@ class StompAuth:
     """STOMP over WebSocket for one application: two resources and a service.
 
     Put the resources into a :class:`twisted.web.server.Site` of your own, at the paths that
-    ``tickets_settings`` and ``websocket`` name, and give the service a parent.
+    ``ticket`` and ``websocket`` name, and give the service a parent.
 
     :param verifier: provider of :class:`.ITokenVerifier`.
     :param tickets: provider of :class:`.ITicketStore`.
@@ -78,7 +80,11 @@ class StompAuth:
 
     :ivar sessions: who is here.
     :ivar origins: the origin policy.
+    :ivar limits: what clients can make the server hold.
+    :ivar chain: the interceptors in their order, authentication and authorization among them.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -86,7 +92,7 @@ class StompAuth:
         verifier: ITokenVerifier,
         tickets: ITicketStore,
         broker: IBroker,
-        rules: Any,
+        rules: IAuthorizer | Sequence[IAuthorizer],
         origins: Sequence[str] | OriginPolicy,
         clock: IReactorTime,
         interceptors: Sequence[IInterceptor] = (),
@@ -98,20 +104,24 @@ class StompAuth:
         stamp_sender: bool = False,
         trusted_proxies: Sequence[str] = (),
     ) -> None:
-        authorizers = [rules] if IAuthorizer.providedBy(rules) else list(rules)
-        for interface, part in [
+        authorizers = cast(
+            "Sequence[IAuthorizer]", [rules] if IAuthorizer.providedBy(rules) else rules
+        )
+        parts: list[tuple[Any, object]] = [
             (ITokenVerifier, verifier),
             (ITicketStore, tickets),
             (IBroker, broker),
             *((IAuthorizer, authorizer) for authorizer in authorizers),
             *((IHandshakeInterceptor, interceptor) for interceptor in handshake_interceptors),
-        ]:
+        ]
+        for interface, part in parts:
             if not interface.providedBy(part):
                 name = type(part).__qualname__
                 raise TypeError(f"{name} does not provide {interface.__name__}")
         lifetime = getattr(verifier, "max_lifetime", 86400) + verifier.leeway
         self._revocations = Revocations(clock, lifetime)
-        self._keys: Any = getattr(verifier, "keys", None)
+        keys = getattr(verifier, "keys", None)
+        self._keys = keys if isinstance(keys, JWKSet) else None
         verifier = self._verifier = RevocableVerifier(verifier, self._revocations)
         self._tickets = tickets
         self._broker = broker
@@ -399,7 +409,8 @@ class StompAuth:
     def recheck(self, user: str | None = None) -> Deferred[int]:
         """Ask the rules again about every subscription of a user, or of all.
 
-        What is refused now is dropped, with a notice.
+        What is refused now is dropped, with a notice. A session for which they cannot be asked
+        ends with ``internal``.
 
         :return: fires with how many sessions were looked at.
         """
@@ -407,7 +418,14 @@ class StompAuth:
         async def recheck() -> int:
             sessions = list(self.sessions) if user is None else self.sessions.of_user(user)
             for session in sessions:
-                await session.recheck()
+                try:
+                    await session.recheck()
+                except CancelledError:
+                    raise
+                except Exception:
+                    # Who cannot be asked about does not stay, and is not in the others' way.
+                    self._log.failure("{user} could not be rechecked", user=session.user)
+                    session.end("internal")
             return len(sessions)
 
         return Deferred.fromCoroutine(recheck())
@@ -419,7 +437,8 @@ class StompAuth:
             )
 
     async def _stop(self) -> None:
-        """Tell every client, and wait for the sockets to close."""
+        """Let nobody in any more, tell every client, and wait for the sockets to close."""
+        self._connections.is_stopping = True
         self._sessions.end_where(lambda session: True, "shutdown")
         gone = self._connections.when_none()
         # One second more than Autobahn gives a client for the closing handshake.
@@ -453,9 +472,10 @@ class StompAuthService(Service):
         self._keys = application._keys
 
     def startService(self) -> None:
-        """Begin to keep the keys fresh."""
+        """Begin to keep the keys fresh, and let clients in."""
         super().startService()
-        if hasattr(self._keys, "start"):
+        self.application._connections.is_stopping = False
+        if self._keys is not None:
             self._keys.start()
 
     def stopService(self) -> Deferred[None]:
@@ -464,7 +484,7 @@ class StompAuthService(Service):
         :return: fires when all sockets are closed, or after ``limits.close_timeout``.
         """
         super().stopService()
-        if hasattr(self._keys, "stop"):
+        if self._keys is not None:
             self._keys.stop()
         return Deferred.fromCoroutine(self.application._stop())
 

@@ -278,10 +278,8 @@ def _session(session: Session) -> Answer:
 
 
 def _subscription(subscription: Subscription) -> Answer:
-    # One of STOMP 1.0 may have no id, and is kept under a key that no client can name.
-    has_id = not subscription.id.startswith("\0")
     return {
-        "id": subscription.id if has_id else None,
+        "id": subscription.client_id,
         "destination": subscription.destination.path,
         "ack": subscription.ack,
     }

@@ -214,13 +214,17 @@ ERROR_CODES: dict[str, ErrorCode] = {
 }
 
 
+_SLUG = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+(-[a-z0-9]+)*")
+
+
 class Refused(StompAuthError):
     """A frame is turned down: the client gets an ERROR with this code, then the close for it.
 
     Interceptors and handlers may raise it with one of :data:`ERROR_CODES`, or with a slug of their
     own, which closes with 4403.
 
-    :ivar code: the slug in the ERROR's ``code`` header.
+    :ivar code: the slug in the ERROR's ``code`` header: words of ``a-z 0-9`` with hyphens between,
+        at most 64 characters; ValueError if it is none.
     :ivar headers: further headers of the ERROR.
     :ivar explanation: the body, where the code's own is not enough; None for that one.
     :ivar notify: whether a notice is enough, so that the session can go on.
@@ -234,6 +238,9 @@ class Refused(StompAuthError):
         explanation: str | None = None,
         notify: bool = False,
     ) -> None:
+        if not _SLUG.fullmatch(code):
+            # It goes into headers, and is the reason of the WebSocket's close.
+            raise ValueError("a code is a slug, such as access-denied")
         self.code = code
         self.headers = headers or {}
         self.explanation = explanation

@@ -154,7 +154,6 @@ class ListeningService(Service):
         reactor: Any,
         listening: Callable[[IAddress], None] | None = None,
     ) -> None:
-        self._descriptions = endpoints
         self._endpoints = [serverFromString(reactor, description) for description in endpoints]
         self._factory = factory
         self._inner = inner

@@ -252,6 +252,28 @@ class RevocationTests(SynchronousTestCase):
         )
         self.assert_revoked(self.bob)
 
+    def test_as_long_as_a_token_lives(self) -> None:
+        """JW-13: where tokens live for long, a revocation is remembered for as long."""
+        day = 86400
+        for max_lifetime in (7 * day, 0):
+            clock = Clock()
+            clock.advance(NOW)
+            verifier = JWTVerifier(
+                StaticKey.hmac(SECRET),
+                algorithms=["HS256"],
+                issuer=ISSUER,
+                audience=AUDIENCE,
+                clock=clock,
+                max_lifetime=max_lifetime,
+            )
+            self.application = Application(verifier=verifier)
+            self.revoke(user="alice")
+            for passing in (clock, self.application.clock):
+                passing.advance(6 * day)
+            self.revoke(user="bob")
+            response = post_token(self.application.site, token(exp=int(NOW) + 7 * day))
+            self.assertEqual((response.status, response.json), (403, {"error": "revoked"}))
+
     def test_exactly_one(self) -> None:
         """It has to be said what to revoke."""
         for what in ({}, {"user": "a", "session": "b"}):
@@ -277,3 +299,26 @@ class RevocationTests(SynchronousTestCase):
         )
         self.application.stompauth.publish("/topic/rooms/lobby", "x")
         self.assertEqual((self.tabs[0].frames(), len(self.bob.frames())), ([], 1))
+
+    def test_recheck_fails(self) -> None:
+        """A session about which the rules cannot be asked ends; the others are still looked at."""
+        for tab in self.tabs:
+            tab.send("SUBSCRIBE", id="1", destination="/topic/rooms/lobby")
+        first = self.application.stompauth.sessions.of_user("alice")[0]
+        asked: list[str] = []
+
+        @implementer(IAuthorizer)
+        class Broken:
+            def check(self, principal: Any, command: str, destination: Any) -> Decision:
+                asked.append(command)
+                if len(asked) == 1:
+                    raise OSError
+                return Decision(True, None, "so")
+
+        self.patch(self.application.stompauth.chain.interceptors[-1], "_authorizers", (Broken(),))
+        rechecked = self.application.stompauth.recheck("alice")
+        self.assertEqual(self.successResultOf(rechecked), 2)
+        self.assertEqual(len(asked), 2)
+        self.assertFalse(first.is_connected)
+        self.assertEqual([tab.close_code for tab in self.tabs], [1011, None])
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)

@@ -1,16 +1,21 @@
-"""The pages on the protocol and on security say what the code does."""
+"""The pages on the protocol, on security and for Spring's users say what the code does."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
 from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
+from stompauth.application import StompAuth
 from stompauth.audit import EVENTS
 from stompauth.errors import ERROR_CODES
+from stompauth.interfaces import IInterceptor
+from stompauth.session import events
 from stompauth.session.firewall import BLOCKED
+from stompauth.settings import Limits
 from stompauth.stomp.frame import CLIENT_COMMANDS, REQUIRED_HEADERS, UNKNOWN_COMMANDS, VERSIONS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
@@ -76,3 +81,39 @@ class SecurityPageTests(SynchronousTestCase):
             for name, (level, text) in EVENTS.items()
         }
         self.assertEqual(listed, events)
+
+
+class SpringPageTests(SynchronousTestCase):
+    """docs/howto/spring.md."""
+
+    def setUp(self) -> None:
+        page = (Path(__file__).parents[1] / "docs" / "howto" / "spring.md").read_text()
+        self.tables = "\n".join(re.findall(r"^\|.*\|$", page, re.M))
+
+    def named(self, pattern: str) -> set[str]:
+        return set(re.findall(pattern, self.tables))
+
+    def test_application(self) -> None:
+        """What it names of the application is there."""
+        names = self.named(r"`@?app\.(\w+)")
+        self.assertIn("publish", names)
+        self.assertEqual([name for name in names if not hasattr(StompAuth, name)], [])
+
+    def test_limits(self) -> None:
+        """What it names of the limits is there."""
+        names = self.named(r"`limits\.(\w+)`")
+        self.assertIn("heartbeat", names)
+        self.assertLessEqual(names, {field.name for field in dataclasses.fields(Limits)})
+
+    def test_interceptors(self) -> None:
+        """It has each moment of an interceptor beside Spring's name for it."""
+        for moment in IInterceptor.names():
+            words = moment.split("_")
+            theirs = words[0] + "".join(word.capitalize() for word in words[1:])
+            (row,) = (row for row in self.tables.splitlines() if f"`{moment}`" in row)
+            self.assertIn(f"`{theirs}`", row)
+
+    def test_events(self) -> None:
+        """It has each event that Spring has, too, under its name here."""
+        names = self.named(r'"(\w+ed)"')
+        self.assertEqual(names, set(events.EVENTS) - {"expiring"})

@@ -24,6 +24,7 @@ from stompauth.service import (
     make_service,
     make_verifier,
 )
+from tests.wire import request
 
 CONFIG = """
 listen = ["tcp:8080:interface=127.0.0.1", "tcp:8081:interface=127.0.0.1"]
@@ -126,6 +127,7 @@ class MakeServiceTests(SynchronousTestCase):
         directory = Path(self.mktemp())
         directory.mkdir()
         (directory / "secret").write_bytes(b"0123456789abcdef0123456789abcdef")
+        self.directory = directory
         file = directory / "stompauth.toml"
         file.write_text(CONFIG)
         self.config = load(file)
@@ -135,6 +137,63 @@ class MakeServiceTests(SynchronousTestCase):
         service = make_service(self.config, self.reactor)
         service.startService()
         self.assertEqual([server[0] for server in self.reactor.tcpServers], [8080, 8081])
+
+    def listening(self) -> dict[int, Any]:
+        """The service of :data:`CONFIG` with a control resource and logout: factory by port."""
+        (self.directory / "token").write_text("0123456789abcdef0123456789abcdef\n")
+        config = load(
+            self.directory / "stompauth.toml",
+            {
+                "control": {"listen": ["tcp:8082:interface=127.0.0.1"], "token_file": "token"},
+                "logout": {"path": "/logout/backchannel"},
+            },
+        )
+        self.service = make_service(config, self.reactor)
+        self.service.privilegedStartService()
+        return {server[0]: server[1] for server in self.reactor.tcpServers}
+
+    def test_control(self) -> None:
+        """OP-1: the control resource has listeners of its own, and is nowhere else."""
+        sites = self.listening()
+        self.assertEqual(list(sites), [8080, 8081, 8082])
+        self.service.startService()
+        self.assertEqual(len(self.reactor.tcpServers), 3)
+        head = ["GET /sessions?user=alice HTTP/1.1", "Host: x"]
+        authorization = "Authorization: Bearer 0123456789abcdef0123456789abcdef"
+        response = request(sites[8082], [*head, authorization])
+        self.assertEqual((response.status, response.json), (200, {"sessions": []}))
+        self.assertEqual(request(sites[8082], head).status, 401)
+        self.assertEqual(request(sites[8080], [*head, authorization]).status, 404)
+        ticket = ["POST /authenticate/token HTTP/1.1", "Host: x", "Content-Length: 0"]
+        self.assertEqual(request(sites[8082], ticket).status, 404)
+
+    def test_bodies(self) -> None:
+        """TK-15: long bodies are for those who control the server; clients have none."""
+        sites = self.listening()
+        for port, path in ((8080, "/authenticate/token"), (8082, "/publish")):
+            head = [f"POST {path} HTTP/1.1", "Host: x", "Content-Length: 1048577"]
+            self.assertEqual(request(sites[port], head).status, 413)
+        head = ["POST /publish HTTP/1.1", "Host: x", "Content-Length: 1048576"]
+        self.assertEqual(request(sites[8082], head, b"x" * 1048576).status, 401)
+
+    def test_logout(self) -> None:
+        """Back-Channel Logout is where clients are, and by default nowhere."""
+        sites = self.listening()
+        head = ["POST /logout/backchannel HTTP/1.1", "Host: x", "Content-Length: 0"]
+        response = request(sites[8080], head)
+        self.assertEqual((response.status, response.json), (400, {"error": "invalid_request"}))
+        self.assertEqual(request(sites[8082], head).status, 404)
+        self.reactor.tcpServers.clear()
+        make_service(self.config, self.reactor).startService()
+        self.assertEqual(request(self.reactor.tcpServers[0][1], head).status, 404)
+
+    def test_stop(self) -> None:
+        """The orderly stop covers all listeners, then sessions."""
+        self.listening()
+        self.service.startService()
+        self.successResultOf(self.service.stopService())
+        self.service.startService()
+        self.assertEqual(len(self.reactor.tcpServers), 6)
 
     def test_application(self) -> None:
         """Limits, paths and the chain are those of the configuration."""

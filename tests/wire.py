@@ -32,12 +32,25 @@ class Response:
         return json.loads(self.body)
 
 
-class Socket:
-    """One connection to a site."""
+class LingeringTransport(FakeTransport):
+    """TLS to a peer that never says goodbye: only an abort ends it, and it can go on sending."""
 
-    def __init__(self, site: Site, host: str = "192.0.2.1") -> None:
+    aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+class Socket:
+    """One connection to a site.
+
+    :param lingers: whether it is of a :class:`LingeringTransport`.
+    """
+
+    def __init__(self, site: Site, host: str = "192.0.2.1", lingers: bool = False) -> None:
         protocol = site.buildProtocol(None)
-        self.transport = FakeTransport(
+        self.lingers = lingers
+        self.transport = (LingeringTransport if lingers else FakeTransport)(
             protocol, isServer=True, peerAddress=IPv4Address("TCP", host, 54321)
         )
         self.lost = False
@@ -50,7 +63,8 @@ class Socket:
 
     def settle(self) -> None:
         """Carry out a loss of the connection that the server has asked for."""
-        if self.transport.disconnecting and not self.lost:
+        gone = self.transport.aborted if self.lingers else self.transport.disconnecting
+        if gone and not self.lost:
             self.lose()
 
     def lose(self) -> None:
@@ -121,8 +135,9 @@ class WebSocket:
         host: str = "192.0.2.1",
         version: str = "13",
         ahead: bytes = b"",
+        lingers: bool = False,
     ) -> None:
-        self.socket = Socket(site, host)
+        self.socket = Socket(site, host, lingers)
         head = [
             f"GET {target} HTTP/1.1",
             "Host: chat.example.com",

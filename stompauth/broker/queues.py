@@ -29,7 +29,8 @@ class Queues:
     """The queues, public and temporary, that somebody consumes or that hold a message.
 
     A message that was given back ``limits.max_deliveries`` times, or has expired, goes from
-    ``/queue/x/y`` to its dead-letter queue ``/queue/dlq.x/y``. What is in a dead-letter queue or in
+    ``/queue/x/y`` to its dead-letter queue ``/queue/dlq.x/y``; one that expires does so when it is
+    the first of its queue, and something happens there. What is in a dead-letter queue or in
     a temporary one goes nowhere else: it stays until it is acknowledged, and is dropped when it
     expires. A dead-letter queue that is full loses its oldest message, or the new one when the
     others are all delivered; so does one for which there is no room. Both are logged and counted.
@@ -212,9 +213,9 @@ class Queues:
 
     def _deliver(self, queue: Queue) -> None:
         ready = queue.ready
-        while ready:
+        while True:
             self._shed_expired(queue)
-            if queue.first() is None:
+            if not ready or queue.first() is None:
                 break
             delivery = queue.take()
             message = delivery.message

@@ -51,7 +51,7 @@ class Delivery:
 class Subscription:
     """What a client asked for in a SUBSCRIBE; equal to itself only.
 
-    :ivar id: as the client calls it.
+    :ivar id: as the client calls it; one without an id has a key that begins with a NUL.
     :ivar destination: may be a pattern.
     :ivar ack: ``"auto"``, ``"client"`` or ``"client-individual"``. How much an ACK covers is the
         session's business; to a broker the last two are the same.
@@ -73,6 +73,11 @@ class Subscription:
     unacked: dict[str, Delivery] = field(default_factory=dict, repr=False)
     active: bool = False
     paused: bool = False
+
+    @property
+    def client_id(self) -> str | None:
+        """The id that the client gave it, or None where it gave none, as STOMP 1.0 allows."""
+        return None if self.id.startswith("\0") else self.id
 
     @property
     def has_credit(self) -> bool:

@@ -25,6 +25,7 @@ class Arguments:
 
     :param function: the handler.
     :param variables: the names of the destination's pattern.
+    :param has_body: whether the frame has a body, as SEND does and SUBSCRIBE does not.
     :raises TypeError: a parameter is none of these; the text says which.
     """
 

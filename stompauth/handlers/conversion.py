@@ -19,20 +19,26 @@ def check_type(wanted: Any) -> None:
 
     :raises TypeError: they cannot.
     """
+    if wanted is not bytes:
+        _check_json(wanted, ())
+
+
+def _check_json(wanted: Any, within: tuple[type, ...]) -> None:
     origin, arguments = get_origin(wanted), get_args(wanted)
-    if wanted in (bytes, Any, dict, list, *_SCALARS) or wanted is None or origin is Literal:
+    if wanted in (Any, dict, list, *_SCALARS) or wanted is None or origin is Literal:
         return
     if origin in (Union, types.UnionType, list) or (origin is dict and arguments[0] is str):
         for argument in arguments:
-            check_type(argument)
+            _check_json(argument, within)
         return
     if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
-        for name, hint in get_type_hints(wanted).items():
-            if hint is bytes:
-                raise TypeError(f"{wanted.__qualname__}.{name} is bytes, which JSON has not")
-            check_type(hint)
+        if wanted in within:
+            raise TypeError(f"{wanted.__qualname__} holds its own kind, to any depth")
+        for hint in get_type_hints(wanted).values():
+            _check_json(hint, (*within, wanted))
         return
-    raise TypeError(f"no body can be converted to {wanted!r}")
+    inside = f" in {within[-1].__qualname__}" if within else ""
+    raise TypeError(f"no JSON can be converted to {wanted!r}{inside}")
 
 
 def from_body(body: bytes, wanted: Any) -> Any:

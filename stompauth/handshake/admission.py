@@ -128,6 +128,8 @@ class AdmissionPolicy:
                 passed.append(interceptor)
             grant = await self._grant(request)
             slot.claim_user(grant.issuer, grant.user)
+            # The answer may have taken its time.
+            self._connections.check_open()
         except BaseException as failure:
             slot.release()
             denied = failure if isinstance(failure, Denied) else Denied(503, "unavailable")

@@ -62,10 +62,12 @@ class Connections:
     """The counts of open and opening WebSockets.
 
     :param limits: ``sessions``, ``sessions_per_address`` and ``sessions_per_user``.
+    :ivar is_stopping: whether the server takes no more of them, because it is about to stop.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.is_stopping = False
         self.total = 0
         self.by_address: Counter[str] = Counter()
         self.by_user: Counter[tuple[str, str]] = Counter()
@@ -74,8 +76,10 @@ class Connections:
     def claim(self, address: str) -> Slot:
         """Count a socket, from the handshake on.
 
-        :raises Denied: 429 when there are as many as may be, in all or from the address.
+        :raises Denied: 503 when the server is stopping, 429 when there are as many as may be, in
+            all or from the address.
         """
+        self.check_open()
         limits = self.limits
         if limits.sessions and self.total >= limits.sessions:
             raise Denied(429, "sessions", 1)
@@ -84,6 +88,14 @@ class Connections:
         self.total += 1
         self.by_address[address] += 1
         return Slot(self, address)
+
+    def check_open(self) -> None:
+        """Make sure that the server is not about to stop.
+
+        :raises Denied: 503.
+        """
+        if self.is_stopping:
+            raise Denied(503, "unavailable", 1)
 
     def when_none(self) -> Deferred[None]:
         """Fire when there is no socket left."""

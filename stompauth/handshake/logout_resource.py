@@ -92,7 +92,6 @@ class LogoutResource(Resource):
         if getattr(request, "body_too_large", False):
             raise Denied(413, "too-large")
         if request.requestHeaders.hasHeader(b"Origin"):
-            self._failures.take(network)
             raise Denied(403, "origin")
         if self._failures.is_empty(network):
             raise Denied(429, "rate", self._failures.retry_after(network))

@@ -34,6 +34,9 @@ class TokenBuckets:
 
     def _level(self, key: str, now: float) -> float:
         level, then = self._buckets.get(key, (self._burst, now))
+        if then > now:
+            # The clock was set back, and says nothing about the time between.
+            return self._burst
         return min(self._burst, level + (now - then) * self._rate)
 
     def take(self, key: str) -> bool:

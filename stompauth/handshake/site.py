@@ -165,6 +165,10 @@ class StrictSite(Site):
         # HTTPFactory types it as what may also speak HTTP/2.
         self.protocol = Channel  # type: ignore[assignment, method-assign]
 
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone; twisted.web would agree on HTTP/2 over TLS wherever h2 is installed."""
+        return [b"http/1.1"]
+
     def log(self, request: Any) -> None:
         """Write nothing."""
 

@@ -92,8 +92,8 @@ class TicketResource(Resource):
         answer = Deferred.fromCoroutine(self._answer(request))
         request.notifyFinish().addErrback(lambda _: answer.cancel())
         done = answer_later(request, answer)
-        # The only failure is the cancellation: a client that has left has nobody to be answered.
-        answer.addErrback(lambda _: None)
+        # Of a client that has left.
+        answer.addErrback(lambda failure: failure.trap(CancelledError))
         return done
 
     def _allow_origin(self, request: Request) -> None:
@@ -145,8 +145,9 @@ class TicketResource(Resource):
         network = network_of(address)
         origins = request.requestHeaders.getRawHeaders(b"Origin", [])
         if not self._origins.allows(origins):
-            self._failures.take(network)
+            # No failure of the address: any page that a user looks at could lock him out.
             raise Denied(403, "origin")
+        self._connections.check_open()
         if self._failures.is_empty(network):
             raise Denied(429, "rate", self._failures.retry_after(network))
         principal = await self._verify(request, network)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from autobahn.twisted.resource import WebSocketResource as AutobahnResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -91,7 +92,7 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
     handshake: HandshakeRequest
     _admission: Admission | None = None
     _session: Session | None = None
-    _admitting = False
+    _admitting: Deferred[Admission] | None = None
     _hanging_up: IDelayedCall | None = None
     _frames = 0
     _messages = 0
@@ -102,9 +103,12 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         self, request: ConnectionRequest
     ) -> str | None:
         """Accept or deny the handshake; what Autobahn has read of it is not asked."""
-        self._admitting = True
+        self._admitting = Deferred.fromCoroutine(self.factory.admission.admit(self.handshake))
         try:
-            self._admission = await self.factory.admission.admit(self.handshake)
+            self._admission = await self._admitting
+        except CancelledError:
+            # The peer left meanwhile.
+            raise ConnectionDeny(503, _REASONS[503]) from None
         except Denied as denied:
             audit(
                 "handshake-denied",
@@ -119,7 +123,7 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
             self._log.failure("a handshake failed")
             raise ConnectionDeny(503, _REASONS[503]) from None
         finally:
-            self._admitting = False
+            self._admitting = None
         if self.is_closed.called:
             # The peer left meanwhile; onOpen would follow onClose.
             self._release()
@@ -132,7 +136,7 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on what comes, but nothing before the handshake is answered."""
-        if self._admitting:
+        if self._admitting is not None:
             # Autobahn would take it for a second handshake of the same socket.
             self.transport.abortConnection()
             return
@@ -159,6 +163,13 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         if frame.opcode > 7 and frame.length > CONTROL_PAYLOAD:
             return None
         return super().onFrameData(payload)
+
+    def processControlFrame(self) -> bool:
+        """Take a control frame, unless it is a pong to no ping: Autobahn logs each of those."""
+        is_pong = self.current_frame.opcode == 10
+        if is_pong and b"".join(self.control_frame_data) != self.autoPingPending:
+            return True
+        return bool(super().processControlFrame())
 
     def onMessageBegin(self, isBinary: bool) -> None:
         """Count the message."""
@@ -195,6 +206,8 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The socket is gone: so are the session and its place in the counts."""
         super().connectionLost(reason)
+        if self._admitting is not None:
+            self._admitting.cancel()
         if self._hanging_up is not None and self._hanging_up.active():
             self._hanging_up.cancel()
         session, self._session = self._session, None
@@ -203,7 +216,12 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         self._release()
 
     def dropConnection(self, abort: bool = False) -> None:
-        """Hang up, in bounded time: over TLS, or with output unread, a peer could put it off."""
+        """Hang up, in bounded time: over TLS, or with output unread, a peer could put it off.
+
+        Autobahn would abort as soon as both close frames are there; but ours, and an ERROR before
+        it, may not have left yet.
+        """
+        abort = abort and not self.wasClean
         was_closed = self.state == self.STATE_CLOSED
         super().dropConnection(abort)
         timeout = self.factory.limits.close_timeout

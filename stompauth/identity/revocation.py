@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -44,7 +45,7 @@ class Revocations:
         self._max_entries = max_entries
         # What it is about, to the time of the revocation; the oldest first.
         self._entries: OrderedDict[tuple[str, str], float] = OrderedDict()
-        self._floor = 0.0
+        self._floor = -math.inf
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -88,7 +89,7 @@ class Revocations:
 
     def _is_before(self, kind: str, name: str, issued_at: float) -> bool:
         # iat has whole seconds: one of the same second may be from before the revocation.
-        return issued_at <= self._entries.get((kind, name), 0.0)
+        return issued_at <= self._entries.get((kind, name), -math.inf)
 
     def _add(self, kind: str, name: str) -> None:
         now = self._clock.seconds()

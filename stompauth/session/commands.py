@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
-
-from twisted.internet.defer import Deferred
+from typing import TYPE_CHECKING, Final
 
 from stompauth.authorization.destination import Destination, Kind
 from stompauth.broker.message import Message
 from stompauth.broker.subscription import Subscription
 from stompauth.broker.transaction import Publish, Settle
 from stompauth.errors import Refused, RemoteProtocolError
+from stompauth.interceptors.authenticate import RENEWAL
 from stompauth.session.firewall import pass_headers
 from stompauth.session.transactions import Transactions
 
@@ -19,8 +18,11 @@ if TYPE_CHECKING:
 
     from stompauth.broker.subscription import Delivery
     from stompauth.broker.transaction import Operation
-    from stompauth.session.session import Session
+    from stompauth.session.session import Session, SessionFactory
     from stompauth.stomp.frame import Frame
+
+#: Characters of a subscription's id: each of its messages repeats it.
+MAX_ID: Final = 256
 
 _ACK_MODES: Final = {
     "1.0": ("auto", "client"),
@@ -38,23 +40,25 @@ class Commands:
 
     __slots__ = (
         "_by_token",
+        "_factory",
         "_refused",
         "_session",
-        "_told",
         "_tokens",
+        "_told",
         "_transactions",
         "subscriptions",
     )
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, factory: SessionFactory) -> None:
         self._session = session
+        self._factory = factory
         self.subscriptions: dict[str, Subscription] = {}
         self._by_token: dict[str, Subscription] = {}
         self._tokens = 0
         # Those that the application has heard of.
         self._told: set[Subscription] = set()
         self._refused: dict[str, None] = {}
-        self._transactions = Transactions(session.limits)
+        self._transactions = Transactions(factory.limits)
 
     def carry_out(self, frame: Frame) -> Awaitable[None] | None:
         """Do what the frame asks for.
@@ -70,7 +74,7 @@ class Commands:
         subscriptions = list(self.subscriptions.values())
         self.subscriptions.clear()
         self._by_token.clear()
-        self._session.broker.session_ended(self._session.session_id, subscriptions)
+        self._factory.broker.session_ended(self._session.session_id, subscriptions)
         for subscription in subscriptions:
             self._tell_unsubscribed(subscription)
 
@@ -88,23 +92,25 @@ class Commands:
                 return subscription
         return None
 
-    def drop(self, subscription: Subscription) -> None:
+    def drop(self, subscription: Subscription) -> Awaitable[None] | None:
         """End a subscription that the session may not keep; its id may still be unsubscribed."""
-        self._remove(subscription)
         self.note_refused(subscription.id)
+        return self._remove(subscription)
 
     def note_refused(self, subscription_id: str) -> None:
         """Remember an id that was refused or revoked: its UNSUBSCRIBE does no harm."""
         self._refused[subscription_id] = None
-        limit = self._session.limits.subscriptions
+        limit = self._factory.limits.subscriptions
         if limit and len(self._refused) > limit:
             del self._refused[next(iter(self._refused))]
 
     def _subscribe(self, frame: Frame) -> Awaitable[None] | None:
         headers = frame.headers
-        limits = self._session.limits
+        limits = self._factory.limits
         # 1.1 and 1.2 require an id; without one, in 1.0, the destination names the subscription.
         key = headers.get("id", "\0" + headers["destination"])
+        if len(key) > MAX_ID:
+            raise RemoteProtocolError("bad-header")
         if key in self.subscriptions:
             raise RemoteProtocolError("duplicate-id")
         if limits.subscriptions and len(self.subscriptions) >= limits.subscriptions:
@@ -127,9 +133,9 @@ class Commands:
         try:
             if subscription.destination.kind is Kind.APP:
                 # Answered once; the broker does not know of it.
-                waiting = self._session.handlers.subscribe(frame, self._session, subscription)
+                waiting = self._factory.handlers.subscribe(frame, self._session, subscription)
             else:
-                waiting = self._session.broker.subscribe(subscription)
+                waiting = self._factory.broker.subscribe(subscription)
         except Refused:
             self._forget(subscription)
             raise
@@ -170,7 +176,7 @@ class Commands:
 
     def _remove(self, subscription: Subscription) -> Awaitable[None] | None:
         self._forget(subscription)
-        waiting = self._session.broker.unsubscribe(subscription)
+        waiting = self._factory.broker.unsubscribe(subscription)
         self._tell_unsubscribed(subscription)
         return waiting
 
@@ -183,23 +189,23 @@ class Commands:
         if "transaction" in frame.headers:
             self._transactions.add(frame.headers["transaction"], frame)
             return None
-        if frame.headers["destination"] == "/session/token":
+        if frame.headers["destination"] == RENEWAL:
             # The first interceptor has renewed the session already.
             return None
         return self._carry_out_send(frame)
 
     def _carry_out_send(self, frame: Frame) -> Awaitable[None] | None:
         if Destination.parse(frame.headers["destination"]).kind is Kind.APP:
-            return self._session.handlers.send(frame, self._session)
-        return self._session.broker.send(self._message(frame))
+            return self._factory.handlers.send(frame, self._session)
+        return self._factory.broker.send(self._message(frame))
 
     def _message(self, frame: Frame) -> Message:
         session = self._session
         headers = frame.headers
-        passed = pass_headers(headers, session.user if session.stamp_sender else None)
+        passed = pass_headers(headers, session.user if self._factory.stamp_sender else None)
         reply_to = headers.get("reply-to")
         if reply_to is not None:
-            passed["reply-to"] = session.broker.reply_name(session.session_id, reply_to)
+            passed["reply-to"] = self._factory.broker.reply_name(session.session_id, reply_to)
         return Message(
             destination=Destination.parse(headers["destination"]),
             headers=passed,
@@ -213,16 +219,16 @@ class Commands:
     def _acknowledge(self, frame: Frame) -> Awaitable[None] | None:
         subscription, deliveries = self._named_deliveries(frame)
         if "transaction" in frame.headers:
-            self._transactions.add(frame.headers["transaction"], frame)
+            self._transactions.add(frame.headers["transaction"], frame, len(deliveries))
             return None
         if frame.command == "ACK":
-            return self._session.broker.ack(subscription, deliveries)
-        return self._session.broker.nack(subscription, deliveries)
+            return self._factory.broker.ack(subscription, deliveries)
+        return self._factory.broker.nack(subscription, deliveries)
 
     def _named_deliveries(self, frame: Frame) -> tuple[Subscription, list[Delivery]]:
         """The deliveries that an ACK or NACK is about; in ``client`` mode all up to the named."""
         subscription, delivery = self._named_delivery(frame)
-        if delivery is None:
+        if subscription is None or delivery is None:
             raise RemoteProtocolError("unknown-ack")
         if subscription.ack == "client-individual":
             return subscription, [delivery]
@@ -233,7 +239,7 @@ class Commands:
                 break
         return subscription, deliveries
 
-    def _named_delivery(self, frame: Frame) -> tuple[Any, Delivery | None]:
+    def _named_delivery(self, frame: Frame) -> tuple[Subscription | None, Delivery | None]:
         headers = frame.headers
         if self._session.version == "1.2":
             token, _, rest = headers["id"].partition("-")
@@ -262,7 +268,7 @@ class Commands:
 
     def _commit(self, frame: Frame) -> Awaitable[None]:
         frames = self._transactions.end(frame.headers["transaction"])
-        return Deferred.fromCoroutine(self._commit_later(frames))
+        return self._commit_later(frames)
 
     async def _commit_later(self, frames: list[Frame]) -> None:
         # Rules and token may have changed since the SENDs were allowed.
@@ -281,12 +287,12 @@ class Commands:
                 calls.append(frame)
             else:
                 operations.append(Publish(self._message(frame)))
-        done = self._session.broker.commit(operations)
+        done = self._factory.broker.commit(operations)
         if done is not None:
             await done
         # What a handler does cannot be undone, so handlers come when all else has succeeded.
         for frame in calls:
-            waiting = self._session.handlers.send(frame, self._session)
+            waiting = self._factory.handlers.send(frame, self._session)
             if waiting is not None:
                 await waiting
 

@@ -18,9 +18,6 @@ class WebSocketTransport(Protocol):
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake; what was sent before goes out before it."""
 
-    def abort(self) -> None:
-        """Cut the connection off."""
-
     def pause_reading(self) -> None:
         """Read nothing more until :meth:`resume_reading`."""
 

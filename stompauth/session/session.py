@@ -12,10 +12,12 @@ from twisted.python.failure import Failure
 
 from stompauth.audit import audit
 from stompauth.errors import LocalProtocolError, Refused, RemoteProtocolError
+from stompauth.interceptors.authenticate import RENEWAL
 from stompauth.session.commands import Commands
 from stompauth.session.deadlines import Deadlines
 from stompauth.session.events import Events
 from stompauth.session.outbound import OutboundBuffer
+from stompauth.session.refusals import error_frame, notice_frame
 from stompauth.session.registry import SessionRegistry
 from stompauth.session.throttle import Throttle
 from stompauth.settings import Limits
@@ -87,7 +89,7 @@ class SessionFactory:
     broker: IBroker
     clock: IReactorTime
     limits: Limits = field(default_factory=Limits)
-    handlers: ApplicationHandlers = field(default_factory=lambda: _NoHandlers())
+    handlers: ApplicationHandlers = field(default_factory=_NoHandlers)
     events: Events = field(default_factory=Events)
     leeway: float = 0
     server: str = "stompauth"
@@ -151,13 +153,9 @@ class Session:
         "_waiting",
         "address",
         "attributes",
-        "broker",
         "grant",
-        "handlers",
-        "limits",
         "principal",
         "session_id",
-        "stamp_sender",
     )
 
     def __init__(
@@ -175,10 +173,6 @@ class Session:
         self.address = address
         self.principal: Principal | None = None
         self.attributes: dict[str, Any] = {}
-        self.limits = limits
-        self.broker = factory.broker
-        self.handlers = factory.handlers
-        self.stamp_sender = factory.stamp_sender
         self._connection = ServerConnection(
             DecoderLimits(limits.frame, limits.headers, limits.header_line),
             DecoderLimits(limits.frame_before_connect, limits.headers, limits.header_line),
@@ -186,7 +180,7 @@ class Session:
         )
         self._outbound = OutboundBuffer(transport, limits.send_buffer, self._overflowed)
         self._deadlines = Deadlines(factory.clock, self._passed)
-        self._commands = Commands(self)
+        self._commands = Commands(self, factory)
         self._waiting: Deferred[None] | None = None
         self._running = False
         self._ended = False
@@ -251,7 +245,7 @@ class Session:
             return
         self._held += 1
         self._held_bytes += len(data)
-        limits = self.limits
+        limits = self._factory.limits
         if (limits.inbound_waiting and self._held >= limits.inbound_waiting) or (
             limits.frame and self._held_bytes >= limits.frame
         ):
@@ -272,7 +266,7 @@ class Session:
         if unfinished != self._unfinished:
             self._unfinished = unfinished
             if unfinished:
-                self._set_deadline("message", self.limits.frame_timeout)
+                self._set_deadline("message", self._factory.limits.frame_timeout)
             else:
                 self._deadlines.clear("message")
         if not self._deadlines.is_set("throttle"):
@@ -282,15 +276,15 @@ class Session:
         """The WebSocket takes no more output for now."""
         self._outbound.block()
         if not self._ended:
-            self._set_deadline("send", self.limits.send_timeout)
-            self.broker.pause(self.subscriptions)
+            self._set_deadline("send", self._factory.limits.send_timeout)
+            self._factory.broker.pause(self.subscriptions)
 
     def unblocked(self) -> None:
         """The WebSocket takes output again."""
         self._deadlines.clear("send")
         self._outbound.unblock()
         if not self._outbound.is_blocked:
-            self.broker.resume(self.subscriptions)
+            self._factory.broker.resume(self.subscriptions)
 
     def connection_lost(self) -> None:
         """The WebSocket is gone."""
@@ -325,7 +319,7 @@ class Session:
         if not self._connection.mid_frame:
             self._deadlines.clear("frame")
         elif completed or not self._deadlines.is_set("frame"):
-            self._set_deadline("frame", self.limits.frame_timeout)
+            self._set_deadline("frame", self._factory.limits.frame_timeout)
 
     def _take(self, frame: Frame) -> None:
         receipt = None if self.principal is None else frame.headers.get("receipt")
@@ -424,7 +418,7 @@ class Session:
             return
         if receipt is not None:
             headers = {"receipt-id": receipt}
-            if frame.headers.get("destination") == "/session/token":
+            if frame.headers.get("destination") == RENEWAL:
                 headers["session-expires"] = str(int(self.require_principal().expires_at))
             self.send(Frame("RECEIPT", headers))
         if frame.command == "DISCONNECT":
@@ -441,7 +435,7 @@ class Session:
                 user=self.user,
             )
             failure = Refused("internal")
-        if not failure.notify or not self._notify_frame(failure, frame, receipt):
+        if not failure.notify or not self._notify(failure, frame, receipt):
             self.end(failure, receipt)
 
     # Renewal.
@@ -465,8 +459,10 @@ class Session:
                     await waiting
             except Refused as refused:
                 if self._commands.subscriptions.get(subscription.id) is subscription:
-                    self._commands.drop(subscription)
-                    self._notify(refused, subscription.id, path, None)
+                    ended = self._commands.drop(subscription)
+                    self.send(notice_frame(refused, subscription.id, path))
+                    if ended is not None:
+                        await ended
 
     def _expire_with(self, principal: Principal) -> None:
         rest = principal.expires_at - self._factory.clock.seconds()
@@ -483,7 +479,7 @@ class Session:
             return
         ack = self._commands.acknowledgement(subscription, delivery)
         message = delivery.message
-        subscription_id = None if subscription.id.startswith("\0") else subscription.id
+        subscription_id = subscription.client_id
         if not self._factory.chain.has_outbound:
             template = message.template
             self._write(
@@ -512,7 +508,7 @@ class Session:
         if heartbeat is not None:
             heartbeat.sent(self._factory.clock.seconds())
 
-    def _notify_frame(self, refused: Refused, frame: Frame, receipt: str | None) -> bool:
+    def _notify(self, refused: Refused, frame: Frame, receipt: str | None) -> bool:
         """Tell of a refused frame without ending the session, if there is somebody to tell."""
         destination = frame.headers.get("destination", "")
         if frame.command == "SUBSCRIBE" and "id" in frame.headers:
@@ -524,23 +520,8 @@ class Session:
                 return False
             subscription_id = errors.id
             destination = ERRORS_DESTINATION
-        self._notify(refused, subscription_id, destination, receipt)
+        self.send(notice_frame(refused, subscription_id, destination, receipt))
         return True
-
-    def _notify(
-        self, refused: Refused, subscription_id: str, destination: str, receipt: str | None
-    ) -> None:
-        headers = {
-            "subscription": subscription_id,
-            "message-id": token_urlsafe(8),
-            "destination": destination,
-            "error": "true",
-            "code": refused.code,
-            "content-type": "text/plain",
-        }
-        if receipt is not None:
-            headers["receipt-id"] = receipt
-        self.send(Frame("MESSAGE", headers, refused.consequence.explanation.encode()))
 
     # Deadlines.
 
@@ -560,7 +541,7 @@ class Session:
             self.tell("expiring", EXPIRING_BEFORE)
         elif name == "message" and self._is_paused:
             # While we do not read, the delay is not the client's.
-            self._set_deadline("message", self.limits.frame_timeout)
+            self._set_deadline("message", self._factory.limits.frame_timeout)
         else:
             self.end(_DEADLINE_CODES[name])
 
@@ -590,21 +571,13 @@ class Session:
         if self._ended:
             return
         refused = Refused(reason) if isinstance(reason, str) else reason
-        consequence = refused.consequence
-        headers = {
-            "message": consequence.message,
-            "code": refused.code,
-            "content-type": "text/plain",
-            **refused.headers,
-        }
-        if receipt is not None:
-            headers["receipt-id"] = receipt
         if refused.code == "slow-consumer":
             self._outbound.discard()
         self._outbound.flush()
-        error = self._connection.error(headers, consequence.explanation.encode())
-        self._transport.send(error, binary=False)
-        self._close(consequence.close, refused.code)
+        frame = error_frame(refused, receipt)
+        data = self._connection.error(frame.headers, frame.body)
+        self._transport.send(data, binary=False)
+        self._close(refused.consequence.close, refused.code)
 
     def _overflowed(self) -> None:
         self.end("slow-consumer")

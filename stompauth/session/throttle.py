@@ -38,7 +38,8 @@ class Throttle:
 
     def delay(self, now: float) -> float:
         """Seconds to wait before anything more is looked at; 0 if there is no debt."""
-        passed, self._then = now - self._then, now
+        # The clock is the wall's, and may be set back.
+        passed, self._then = max(0.0, now - self._then), now
         full_frames, full_octets = self._frame_rate * BURST, self._octet_rate * BURST
         self._frames = min(full_frames, self._frames + passed * self._frame_rate)
         self._octets = min(full_octets, self._octets + passed * self._octet_rate)

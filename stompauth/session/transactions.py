@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stompauth.errors import Refused
@@ -10,8 +11,20 @@ if TYPE_CHECKING:
     from stompauth.settings import Limits
     from stompauth.stomp.frame import Frame
 
-#: What a frame costs beside its body and headers, so that empty ones are bounded too.
-FRAME_OVERHEAD = 64
+#: What a frame costs in memory beside its body and headers, so that empty ones are bounded too.
+FRAME_OVERHEAD = 512
+
+#: What a header costs beside its name and value.
+HEADER_OVERHEAD = 96
+
+#: What each delivery counts that an ACK or NACK is about, for the work that it will be.
+DELIVERY_COST = 64
+
+
+@dataclass(slots=True)
+class _Transaction:
+    frames: list[Frame] = field(default_factory=list)
+    size: int = 0
 
 
 class Transactions:
@@ -24,7 +37,7 @@ class Transactions:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._open: dict[str, list[Frame]] = {}
+        self._open: dict[str, _Transaction] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -39,36 +52,38 @@ class Transactions:
             raise Refused("duplicate-id")
         if self._limits.transactions and len(self._open) >= self._limits.transactions:
             raise Refused("limit")
-        self._open[name] = []
+        self._open[name] = _Transaction()
 
-    def add(self, name: str, frame: Frame) -> None:
+    def add(self, name: str, frame: Frame, deliveries: int = 0) -> None:
         """Put a frame into an open one.
 
+        :param deliveries: how many an ACK or NACK is about.
         :raises Refused: ``unknown-transaction``, or ``limit`` when it would hold too much.
         """
-        frames = self._frames(name)
-        size = _size(frame)
+        transaction = self._named(name)
+        size = _size(frame) + deliveries * DELIVERY_COST
         if self._limits.transaction_bytes and self._bytes + size > self._limits.transaction_bytes:
             raise Refused("limit")
         self._bytes += size
-        frames.append(frame)
+        transaction.size += size
+        transaction.frames.append(frame)
 
     def end(self, name: str) -> list[Frame]:
         """Close one, and have its frames.
 
         :raises Refused: ``unknown-transaction``.
         """
-        frames = self._frames(name)
+        transaction = self._named(name)
         del self._open[name]
-        self._bytes -= sum(map(_size, frames))
-        return frames
+        self._bytes -= transaction.size
+        return transaction.frames
 
     def clear(self) -> None:
         """Forget all of them: nothing of an open transaction outlives its session."""
         self._open.clear()
         self._bytes = 0
 
-    def _frames(self, name: str) -> list[Frame]:
+    def _named(self, name: str) -> _Transaction:
         try:
             return self._open[name]
         except KeyError:
@@ -76,5 +91,5 @@ class Transactions:
 
 
 def _size(frame: Frame) -> int:
-    headers = sum(len(name) + len(value) for name, value in frame.headers.items())
+    headers = sum(HEADER_OVERHEAD + len(name) + len(value) for name, value in frame.headers.items())
     return FRAME_OVERHEAD + headers + len(frame.body)

@@ -381,6 +381,14 @@ class DeadLetterTests(QueuesTestCase):
         self.assertEqual(self.receiver.bodies, [b"new"])
         self.assert_letter(b"old", "expired")
 
+    def test_expired_unmet(self) -> None:
+        """A message that has expired leaves a queue that nobody consumes, too, when it is used."""
+        self.send(b"old", expires=5.0)
+        self.clock.advance(5)
+        self.send(b"new")
+        self.assert_letter(b"old", "expired")
+        self.assertEqual(self.queues.messages, 1)
+
     def test_expired_when_returned(self) -> None:
         """What expires while somebody holds it is not delivered again."""
         subscription = self.subscribe("client", 1)
@@ -438,7 +446,8 @@ class DeadLetterTests(QueuesTestCase):
 
     def test_no_room(self) -> None:
         """RS-2: where no dead-letter queue can be made, the message is lost, and counted."""
-        self.send(b"old", b"older", expires=0.0)
+        self.send(b"old", b"older", expires=1.0)
+        self.clock.advance(1)
         self.room = 0
         self.subscribe()
         self.assertEqual((self.queues.lost, self.queues.size), (2, 0))

@@ -34,6 +34,15 @@ class UserDestinationsTests(SynchronousTestCase):
         self.assertEqual(self.users.send("alice", "/queue/x", message_to("/queue/x")), 2)
         self.assertEqual(len(self.phone.deliveries), 2)
 
+    def test_one_session(self) -> None:
+        """AZ-5: what is for one session goes to no other, of the same user neither."""
+        message = message_to("/queue/x", b"1")
+        self.assertEqual(self.users.send("alice", "/queue/x", message, "phone"), 1)
+        self.assertEqual((self.phone.bodies, self.laptop.bodies), ([b"1"], []))
+        for session_id in ("other", "nobody"):
+            self.assertEqual(self.users.send("alice", "/queue/x", message, session_id), 0)
+        self.assertEqual(self.bob.bodies, [])
+
     def test_nobody(self) -> None:
         """For a user who does not listen, or not to that, nothing is kept."""
         self.assertEqual(self.users.send("carol", "/queue/x", message_to("/queue/x")), 0)

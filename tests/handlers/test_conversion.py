@@ -14,6 +14,11 @@ from stompauth.handlers.conversion import BodyMismatch, check_type, from_body, t
 
 
 @dataclass
+class Tree:
+    children: list[Tree]
+
+
+@dataclass
 class Inner:
     name: str
     tags: list[str] = field(default_factory=list)
@@ -114,7 +119,8 @@ class FromBodyTests(SynchronousTestCase):
         class Bad:
             data: bytes
 
-        for bad in (object, set[int], dict[int, str], Bad, list[object], Exception):
+        bytes_inside = (Bad, list[bytes], dict[str, bytes], bytes | None)
+        for bad in (object, set[int], dict[int, str], list[object], Exception, Tree, *bytes_inside):
             with self.assertRaises(TypeError):
                 check_type(bad)
 

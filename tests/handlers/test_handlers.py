@@ -307,6 +307,20 @@ class SubscribeTests(HandlersTestCase):
         (error,) = self.subscribe(self.application.connect("bob"))
         self.assertEqual(error.headers["code"], "members-only")
 
+    def test_late_refusal(self) -> None:
+        """A subscription that is refused softly after a while leaves its id free."""
+        results: list[Deferred[str]] = []
+
+        @self.app.on_subscribe("/app/rooms/{room}")
+        def wait(room: str) -> Deferred[str]:
+            results.append(Deferred())
+            return results[-1]
+
+        for _ in range(2):
+            self.assertEqual(self.subscribe(), [])
+            results[-1].errback(Refused("busy", notify=True))
+            self.assertEqual(self.client.frame().headers["code"], "busy")
+
     def test_no_function(self) -> None:
         """A destination that only SENDs have a function for cannot be subscribed to."""
         self.app.on_send("/app/rooms/{room}")(lambda room: None)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -87,6 +90,29 @@ class StrictSiteTests(SynchronousTestCase):
         self.assertEqual(len(self.echo.requests), 1)
         self.assertEqual(self.echo.requests[0].args, {})
 
+    def test_small_form_is_not_parsed(self) -> None:
+        """Nor does a small one: whoever wants a form reads it himself."""
+        lines = ("POST /echo HTTP/1.1", "Host: x", "Content-Length: 3")
+        for media_type in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=b"):
+            self.assertEqual(self.send(*lines, f"Content-Type: {media_type}", body=b"a=1"), 200)
+            self.assertEqual(self.echo.requests[-1].args, {})
+
+    def test_size_of_a_body(self) -> None:
+        """A site says how long a body may be."""
+        self.site = StrictSite(PathRouter({b"/echo": self.echo}), self.clock, max_body=20_000)
+        for length, body in ((20_000, b"x" * 20_000), (20_001, b"too large")):
+            self.socket = Socket(self.site)
+            head = f"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
+            self.socket.send(head.encode() + b"x" * length)
+            self.assertEqual(read_response(self.socket.taken())[0].body, body)
+        self.assertTrue(self.socket.lost)
+
+    def test_host_octets(self) -> None:
+        """TK-17: a Host may be of octets that are not UTF-8; it raises nothing."""
+        self.assertEqual(self.send("GET /echo HTTP/1.1", "Host: \xc3x"), 200)
+        self.socket = Socket(self.site)
+        self.assertEqual(self.send("GET /echo HTTP/1.1", "Host: \xc3x", "Host: \xc3x"), 400)
+
     def test_smuggling(self) -> None:
         """TK-17: whatever could be read as two requests is refused."""
         for lines in (
@@ -145,11 +171,51 @@ class StrictSiteTests(SynchronousTestCase):
         self.socket.settle()
         self.assertFalse(self.socket.lost)
 
+    def test_lingering(self) -> None:
+        """RS-5: whoever does not let a connection end, as one can over TLS, is cut off."""
+        self.socket.lose()
+        for lines in (
+            ("GET /echo HTTP/1.1", "Host: x", "Connection: close"),
+            ("POST /echo HTTP/1.1", "Host: x", "Content-Length: 99999"),
+            ("GET /echo HTTP/1.1",),
+            ("GET /echo HTTP/1.1", "Host: x", "X-Folded: a", " b"),
+        ):
+            self.socket = Socket(self.site, lingers=True)
+            self.send(*lines)
+            self.assertFalse(self.socket.lost, lines)
+            self.clock.pump([1] * 15)
+            self.socket.settle()
+            self.assertTrue(self.socket.lost, lines)
+            self.assertEqual(self.clock.getDelayedCalls(), [], lines)
+
+    def test_nothing_behind_the_end(self) -> None:
+        """TK-17: what comes behind a refused request, as it can over TLS, reaches no resource."""
+        self.socket = Socket(self.site, lingers=True)
+        self.send("GET /echo HTTP/1.1", "Host: x", "X-Folded: a", " b")
+        self.socket.send(b"X: y\r\n")
+        self.socket.send(b"\r\n")
+        self.socket.send(b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertEqual(self.echo.requests, [])
+
+    def test_no_file(self) -> None:
+        """TK-15: no request makes a file, not even one with a body of unknown length."""
+        contents: list[object] = []
+        self.patch(self.echo, "render", lambda request: contents.append(request.content) or b"")
+        for length in ("Transfer-Encoding: chunked", "Content-Length: 999999999999"):
+            self.socket = Socket(self.site)
+            self.send("POST /echo HTTP/1.1", "Host: x", length)
+        self.assertEqual([type(content) for content in contents], [BytesIO, BytesIO])
+
     def test_timers_end(self) -> None:
         """RS-4: no timer outlives its connection."""
         self.socket.send(b"GET /e")
         self.socket.lose()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_no_http2(self) -> None:
+        """Over TLS nothing but HTTP/1.1 is agreed upon, as nothing else is spoken."""
+        self.patch(http, "H2_ENABLED", True)
+        self.assertEqual(self.site.acceptableProtocols(), [b"http/1.1"])
 
     def test_no_access_log(self) -> None:
         """LG-1: neither the query nor the Referer of a request is logged."""

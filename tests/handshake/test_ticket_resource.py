@@ -237,6 +237,12 @@ class TicketResourceTests(SynchronousTestCase):
         self.application.clock.advance(3)
         self.assertEqual(self.post(token()).status, 200)
 
+    def test_foreign_pages_lock_nobody_out(self) -> None:
+        """TK-12, TK-14: what a foreign page sends from a user's address is not held against it."""
+        for _ in range(30):
+            self.assertEqual(self.post(None, origin="https://evil.example").status, 403)
+        self.assertEqual(self.post(token()).status, 200)
+
     def test_rate_of_a_subject(self) -> None:
         """TK-12: one subject gets ten tickets at once and five a second, from any address."""
         statuses = [self.post(token(), host=f"192.0.2.{n}").status for n in range(11)]

@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from stompauth.errors import Unavailable
 from stompauth.handshake.admission import HandshakeRequest
+from stompauth.handshake.websocket import FRAME_COST
 from stompauth.interfaces import ITicketStore
 from stompauth.settings import Limits, TicketSettings, WebSocketSettings
 from stompauth.tickets.grant import TicketGrant
@@ -188,12 +189,18 @@ class HandshakeTests(SynchronousTestCase):
         extra = ("Cookie: a=\xe4; b=c", "User-Agent: x", "Sec-WebSocket-Extensions: x; y=1")
         self.assertEqual(self.open(extra=extra).status, 101)
 
-    def test_compression_is_not_offered(self) -> None:
-        """An offer of compression is not taken."""
-        socket = self.open(extra=("Sec-WebSocket-Extensions: permessage-deflate",))
-        assert socket.response is not None
-        self.assertEqual(socket.status, 101)
-        self.assertNotIn("sec-websocket-extensions", socket.response.headers)
+    def test_compression(self) -> None:
+        """HS-10: compression is not to be had, whoever offers it, and breaks the connection."""
+        for offer in ("permessage-deflate", "permessage-deflate; client_max_window_bits, x"):
+            socket = self.open(extra=(f"Sec-WebSocket-Extensions: {offer}",))
+            assert socket.response is not None
+            self.assertEqual(socket.status, 101)
+            self.assertNotIn("sec-websocket-extensions", socket.response.headers)
+            compressed = bytearray(client_frame(2, b"\x00"))
+            compressed[0] |= 0x40
+            socket.socket.send(bytes(compressed))
+            socket.read()
+            self.assertEqual(socket.close_code, 1002)
 
     def test_subprotocols(self) -> None:
         """HS-9: the first offered of ours is taken; nothing else is ever echoed."""
@@ -315,6 +322,170 @@ class HandshakeTests(SynchronousTestCase):
         self.application.clock.advance(60)
         self.assertEqual(self.application.clock.getDelayedCalls(), [])
 
+    def test_constant_reasons(self) -> None:
+        """HS-3: what Autobahn has to complain about is told in our words, not in the peer's."""
+        ticket = self.application.ticket()
+        for replaced, value in (
+            ("Host: x", "Host: x:<evil>"),
+            ("Host: x", "Host: x\r\nSec-WebSocket-Protocol: evil\xa0, evil"),
+        ):
+            head = [
+                f"GET /stomp?ticket={ticket} HTTP/1.1",
+                "Host: x",
+                "Upgrade: websocket",
+                "Connection: Upgrade",
+                f"Sec-WebSocket-Key: {KEY}",
+                "Sec-WebSocket-Version: 13",
+                f"Origin: {GOOD}",
+            ]
+            response = request(self.site, [value if line == replaced else line for line in head])
+            self.assertEqual((response.status, response.reason), (400, "Bad Request"))
+        self.assertEqual(self.open(f"/stomp?ticket={ticket}").status, 101)
+
+
+class HangUpTests(SynchronousTestCase):
+    """The end of a socket is ours: a peer that puts it off, as one can over TLS, gains nothing."""
+
+    def setUp(self) -> None:
+        self.application = Application()
+
+    def open(self, target: str | None = None) -> WebSocket:
+        target = target or f"/stomp?ticket={self.application.ticket()}"
+        return WebSocket(self.application.site, target, lingers=True)
+
+    def assert_cut_off(self, socket: WebSocket) -> None:
+        self.assertFalse(socket.socket.lost)
+        self.application.clock.pump([1] * 6)
+        socket.socket.settle()
+        self.assertTrue(socket.socket.lost)
+        self.assertEqual(self.application.stompauth._connections.total, 0)
+        self.assertEqual(self.application.stompauth._sessions.open_sessions, set())
+        self.assertEqual(self.application.clock.getDelayedCalls(), [])
+
+    def test_denied(self) -> None:
+        """RS-5: a socket that was denied is cut off within close_timeout."""
+        socket = self.open("/stomp?ticket=" + "x" * 43)
+        self.assertEqual(socket.status, 401)
+        self.assert_cut_off(socket)
+
+    def test_closed_by_the_peer(self) -> None:
+        """RS-5: so is one that the peer has closed, and its session with it."""
+        socket = self.open()
+        socket.close()
+        self.assertEqual(socket.close_code, 1000)
+        self.assert_cut_off(socket)
+
+    def test_goes_in_time(self) -> None:
+        """RS-4: a peer that does go leaves no timer behind."""
+        socket = self.open("/stomp?ticket=" + "x" * 43)
+        socket.socket.lose()
+        self.assertEqual(self.application.clock.getDelayedCalls(), [])
+
+    def test_nothing_is_kept(self) -> None:
+        """I7: what a peer goes on sending is not kept."""
+        denied, closed = self.open("/stomp?ticket=" + "x" * 43), self.open()
+        closed.close()
+        for socket in (denied, closed):
+            for _ in range(10):
+                socket.socket.send(b"x" * 1000)
+            self.assertLess(len(socket.socket.transport.protocol.data), 1000)
+
+
+class FloodTests(SynchronousTestCase):
+    """WS-1: what is no message costs the server work, too, and is counted."""
+
+    def setUp(self) -> None:
+        # A hundred frames a second, and twice as many at once.
+        self.application = Application(limits=Limits(bytes_per_second=100 * FRAME_COST))
+        self.client = self.application.connect()
+        self.calls: list[str] = []
+        transport = self.client.websocket.socket.transport
+        self.patch(transport, "pauseProducing", lambda: self.calls.append("pause"))
+        self.patch(transport, "resumeProducing", lambda: self.calls.append("resume"))
+
+    def flood(self, frame: bytes) -> None:
+        for _ in range(4):
+            self.client.websocket.socket.send(frame * 100)
+
+    def test_pauses(self) -> None:
+        """RS-2: reading pauses for a flood of pings, pongs, empty messages or fragments."""
+        self.client.websocket.socket.send(client_frame(2, b"", fin=False))
+        for opcode, fin in ((0, False), (9, True), (10, True)):
+            self.flood(client_frame(opcode, b"", fin))
+            self.assertEqual(self.calls, ["pause"])
+            self.application.clock.pump([0.5] * 10)
+            self.assertEqual(self.calls, ["pause", "resume"])
+            self.calls.clear()
+        self.client.websocket.socket.send(client_frame(0, b""))
+        self.flood(client_frame(2, b""))
+        self.assertEqual(self.calls, ["pause"])
+
+    def test_goes_on(self) -> None:
+        """RS-2: who floods on and on is cut off with limit."""
+        for _ in range(70):
+            if self.calls[-1:] != ["pause"]:
+                self.flood(client_frame(9, b""))
+            self.application.clock.advance(1)
+        self.assertEqual(self.client.frames()[-1].headers.get("code"), "limit")
+
+    def test_while_closing(self) -> None:
+        """RS-2: a flood while the socket closes is read no more; the close has its own end."""
+        self.client.send("DISCONNECT")
+        self.flood(client_frame(9, b""))
+        self.assertEqual(self.calls, ["pause"])
+        self.application.clock.pump([1] * 6)
+        self.client.websocket.socket.settle()
+        self.assertTrue(self.client.websocket.socket.lost)
+
+    def test_fragments_in_time(self) -> None:
+        """ST-1: a message that dribbles in, in one frame or in fragments, has to end in time."""
+        for begin, more in (
+            (client_frame(2, b"", fin=False), client_frame(0, b"\n", fin=False)),
+            (client_frame(2, b"\n" * 100)[:-90], b"\n"),
+        ):
+            client = self.application.connect("bob")
+            socket = client.websocket.socket
+            socket.send(begin)
+            for _ in range(29):
+                self.application.clock.advance(1)
+                socket.send(more)
+            self.assertEqual(client.frames(), [])
+            self.application.clock.advance(1)
+            self.assertEqual(client.frame().headers["code"], "frame-timeout")
+            self.assertEqual(client.close_code, 4408)
+
+    def test_many_messages_in_pieces(self) -> None:
+        """ST-1: the time is each message's own, however the octets of several are cut."""
+        frame = client_frame(1, b"SEND\ndestination:/queue/work/x\n\n\0")
+        self.client.websocket.socket.send(frame[:9])
+        for _ in range(40):
+            self.client.websocket.socket.send(frame[9:] + frame[:9])
+            self.application.clock.advance(1)
+        self.assertEqual(self.client.frames(), [])
+
+    def test_pongs_are_not_logged(self) -> None:
+        """LG-3: pongs that answer nothing fill no log, and do not stand for the one that does."""
+        self.application = Application(websocket=WebSocketSettings(ping=25))
+        socket = self.application.connect().websocket
+        self.application.clock.advance(26)
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        socket.socket.send(client_frame(10, b"x") * 50)
+        self.assertEqual(events, [])
+        self.application.clock.advance(11)
+        socket.socket.settle()
+        self.assertTrue(socket.socket.lost)
+
+    def test_huge_control_frame(self) -> None:
+        """I7: a control frame that is longer than it may be fails the socket, and is not kept."""
+        protocol = self.client.websocket.socket.transport.protocol
+        self.client.websocket.socket.send(b"\x89\xff" + (2**40).to_bytes(8, "big") + b"mask")
+        for _ in range(10):
+            self.client.websocket.socket.send(b"x" * 1000)
+        self.assertEqual(self.client.close_code, 1002)
+        self.assertEqual((protocol.control_frame_data, protocol.data), ([], b""))
+
 
 class PendingHandshakeTests(SynchronousTestCase):
     """While a ticket store across a network thinks, anything may happen to the socket."""
@@ -339,10 +510,25 @@ class PendingHandshakeTests(SynchronousTestCase):
         """HS-7: a client that left meanwhile leaves no session and no count behind."""
         socket = self.open()
         socket.socket.lose()
-        self.store.answers[0].callback(GRANT)
         self.assertEqual(self.application.stompauth._connections.total, 0)
         self.assertEqual(self.application.stompauth._sessions.open_sessions, set())
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_peer_leaves_for_good(self) -> None:
+        """HS-7: what a client that left was waiting for is waited for no longer."""
+        socket = self.open()
+        socket.socket.lose()
+        self.assertTrue(self.store.answers[0].called)
+        self.assertEqual(self.application.stompauth._connections.total, 0)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_stop_meanwhile(self) -> None:
+        """OP-4: a handshake that is answered after the server began to stop is turned down."""
+        socket = self.open()
+        self.application.stompauth.service().stopService()
+        self.store.answers[0].callback(GRANT)
+        socket.read()
+        self.assertEqual(socket.status, 503)
 
     def test_second_request(self) -> None:
         """HS-1: a second handshake behind a pending one ends the connection; nobody is let in."""
@@ -381,6 +567,16 @@ class BearerTests(SynchronousTestCase):
     def test_bad(self) -> None:
         """HS-3: a bad token gets the answer of a bad ticket."""
         self.assertEqual(self.open("/stomp", "Bearer a.b.c").status, 401)
+
+    def test_failures_of_an_address(self) -> None:
+        """JW-17, TK-12: after too many bad tokens of an address no signature is checked."""
+        for _ in range(20):
+            self.assertEqual(self.open("/stomp", "Bearer a.b.c").status, 401)
+        self.assertEqual(self.open("/stomp", f"Bearer {token()}").status, 429)
+        other = self.open("/stomp", f"Bearer {token()}", host="192.0.2.2")
+        self.assertEqual(other.status, 101)
+        self.application.clock.advance(3)
+        self.assertEqual(self.open("/stomp", f"Bearer {token()}").status, 101)
 
     def test_exactly_one(self) -> None:
         """Both credentials, two headers or another scheme are malformed, and burn no ticket."""

@@ -67,6 +67,12 @@ class SubscriptionTests(CommandsTestCase):
         (message,) = self.do("SEND", b"x", destination=ROOM)
         self.assertEqual(message.body, b"x")
 
+    def test_long_id(self) -> None:
+        """RS-2: an id that each message would repeat is no longer than a destination may be."""
+        self.do("SUBSCRIBE", id="x" * 256, destination=ROOM)
+        self.client.send("SUBSCRIBE", id="y" * 257, destination=ROOM)
+        self.assert_refused("bad-header", 1002)
+
     def test_duplicate_id(self) -> None:
         """An id is in use until it is unsubscribed."""
         self.do("SUBSCRIBE", id="1", destination=ROOM)
@@ -122,6 +128,14 @@ class SubscriptionTests(CommandsTestCase):
             client.send("SUBSCRIBE", id="1", destination=ROOM, **{name: value})
             self.assert_refused("bad-header", 1002, client)
             self.application.clock.advance(1)
+
+    def test_selector(self) -> None:
+        """AZ-8: there are no selectors; what a client writes there is neither read nor run."""
+        for selector in ("a = 'b'", "T(java.lang.Runtime).getRuntime()", "__import__('os')", "'"):
+            client = self.application.connect()
+            client.send("SUBSCRIBE", id="1", destination=ROOM, selector=selector)
+            self.publish("x", to=ROOM)
+            self.assertEqual(self.bodies(client), ["x"])
 
     def test_without_id(self) -> None:
         """In STOMP 1.0 the destination will do in place of an id."""
@@ -445,7 +459,7 @@ class TransactionTests(CommandsTestCase):
 
     def test_bounds(self) -> None:
         """ST-14: no more at a time, and no more bytes in them, than may be."""
-        self.start(limits=Limits(transactions=1, transaction_bytes=1000))
+        self.start(limits=Limits(transactions=1, transaction_bytes=2000))
         self.do("BEGIN", transaction="t")
         self.do("SEND", b"x" * 800, destination=QUEUE, transaction="t")
         self.client.send("SEND", b"x" * 200, destination=QUEUE, transaction="t")

@@ -6,7 +6,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from stompauth.authorization.rules import Rules, allow
 from stompauth.session.events import EVENTS
+from stompauth.settings import Limits
 from tests.applications import NOW, Application, token
 
 
@@ -14,7 +16,10 @@ class EventsTests(SynchronousTestCase):
     """An application hears of its sessions, after the fact and exactly once."""
 
     def setUp(self) -> None:
-        self.application = Application()
+        self.start()
+
+    def start(self, **settings: Any) -> None:
+        self.application = Application(**settings)
         self.events: list[tuple[str, ...]] = []
         for event in EVENTS:
             self.application.stompauth.on(event)(self.recorder(event))
@@ -83,6 +88,29 @@ class EventsTests(SynchronousTestCase):
         client.send("SEND", destination="/session/token", Authorization=f"Bearer {fresh}")
         self.application.clock.advance(3600)
         self.assertEqual(self.taken(), [("expiring", "alice", "60")])
+
+    def test_answered_once(self) -> None:
+        """A subscription that a handler answers is never delivered to, and nobody hears of it."""
+        self.start(rules=Rules([allow("subscribe", "/app/**")]))
+        self.application.stompauth.on_subscribe("/app/now")(lambda: "now")
+        client = self.application.connect()
+        self.taken()
+        client.send("SUBSCRIBE", id="1", destination="/app/now")
+        client.send("SUBSCRIBE", id="2", destination="/app/now")
+        client.send("UNSUBSCRIBE", id="1")
+        client.websocket.socket.lose()
+        self.assertEqual(self.taken(), [("disconnected", "alice", "connection lost")])
+
+    def test_overflow_at_once(self) -> None:
+        """A SUBSCRIBE that ends its session by what it gets at once has never subscribed."""
+        rules = Rules([allow("subscribe", "send", "/topic/news/**", retain=True)])
+        self.start(rules=rules, limits=Limits(unacked=1))
+        client = self.application.connect()
+        for topic in ("a", "b"):
+            client.send("SEND", b"x", destination=f"/topic/news/{topic}", retain="true")
+        self.taken()
+        client.send("SUBSCRIBE", id="1", destination="/topic/news/*", ack="client")
+        self.assertEqual(self.taken(), [("disconnected", "alice", "slow-consumer")])
 
     def test_failing_observer(self) -> None:
         """An observer that fails is logged; the others are called, and the session goes on."""

@@ -12,9 +12,10 @@ from stompauth.errors import Refused
 from stompauth.interceptors.interceptor import Interceptor
 from stompauth.session.session import Session
 from stompauth.settings import Limits, WebSocketSettings
+from stompauth.stomp.connection import ServerConnection
 from stompauth.stomp.frame import Frame
 from tests.applications import NOW, Application, StompClient, token
-from tests.wire import client_frame
+from tests.wire import WebSocket, client_frame, post_token
 
 
 class SessionTestCase(SynchronousTestCase):
@@ -99,6 +100,17 @@ class LifeTests(SessionTestCase):
             client.websocket.close(1001)
         self.successResultOf(stopped)
         self.assertEqual(self.application.clock.getDelayedCalls(), [])
+
+    def test_nobody_comes_in(self) -> None:
+        """OP-4: while the server stops there are neither tickets nor sockets."""
+        ticket = self.application.ticket("bob")
+        self.application.stompauth.service().stopService()
+        response = post_token(self.application.site, token("bob"))
+        self.assertEqual((response.status, response.json), (503, {"error": "unavailable"}))
+        site = self.application.site
+        self.assertEqual(WebSocket(site, f"/stomp?ticket={ticket}").status, 503)
+        self.application.stompauth.service().startService()
+        self.assertEqual(WebSocket(site, f"/stomp?ticket={ticket}").status, 101)
 
     def test_shutdown_is_bounded(self) -> None:
         """OP-4: a client that does not answer the close is waited for no longer than may be."""
@@ -310,6 +322,49 @@ class WaitingTests(SessionTestCase):
         self.hold.held[0].callback(None)
         self.assertEqual(paused, ["pause", "resume"])
         self.assertEqual(self.receipts(), [str(n) for n in range(65)])
+
+    def test_pause_lasts(self) -> None:
+        """RS-2: while frames are held, one that does not wait long lets nothing more come."""
+        self.send(0, hold="yes")
+        transport = self.client.websocket.socket.transport
+        paused: list[str] = []
+        self.patch(transport, "pauseProducing", lambda: paused.append("pause"))
+        self.patch(transport, "resumeProducing", lambda: paused.append("resume"))
+        for n in range(1, 65):
+            self.client.send(
+                "SEND", destination="/session/token", Authorization=f"Bearer {token()}"
+            )
+            self.send(n, hold="yes")
+        for held in range(64):
+            self.hold.held[held].callback(None)
+            self.assertEqual(paused, ["pause"])
+        self.hold.held[64].callback(None)
+        self.assertEqual(paused, ["pause", "resume"])
+
+    def test_broken_session(self) -> None:
+        """What fails after a wait ends the session, as it would have without the wait."""
+
+        def broken(connection: object) -> None:
+            raise OSError
+
+        self.send(1, hold="yes")
+        self.patch(ServerConnection, "next_frame", broken)
+        self.hold.held[0].callback(None)
+        self.assert_ended("internal", 1011)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_broken_after_throttle(self) -> None:
+        """So does what fails after a pause for those who send too much."""
+
+        def broken(connection: object) -> None:
+            raise OSError
+
+        self.start(limits=Limits(frames_per_second=10))
+        self.client.websocket.send("SEND\ndestination:/queue/work/x\n\n\0" * 30)
+        self.patch(ServerConnection, "next_frame", broken)
+        self.application.clock.advance(1)
+        self.assert_ended("internal", 1011)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
     def test_waiting_is_not_silence(self) -> None:
         """A client is not dropped for the silence that we impose on it."""

@@ -35,6 +35,12 @@ class ThrottleTests(SynchronousTestCase):
         self.assertEqual(throttle.delay(100), 0)
         self.assertFalse(throttle.is_out_of_patience(10**6))
 
+    def test_clock_set_back(self) -> None:
+        """A wall clock that is set back holds nobody up."""
+        self.throttle.take(25, 0)
+        self.assertEqual(self.throttle.delay(100 - 3600), 0.5)
+        self.assertEqual(self.throttle.delay(100.5 - 3600), 0)
+
     def test_patience(self) -> None:
         """Who waits again and again for a minute is out; a real pause sets it right."""
         for second in range(61):
@@ -76,7 +82,7 @@ class ThrottledSessionTests(SynchronousTestCase):
         self.assertEqual(self.calls, ["pause", "resume"])
 
     def test_others(self) -> None:
-        """Another session is served meanwhile."""
+        """RS-3: another session is served meanwhile."""
         self.burst(self.client, 40)
         other = self.application.connect("bob")
         self.burst(other, 5)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.errors import Refused
-from stompauth.session.transactions import FRAME_OVERHEAD, Transactions
+from stompauth.session.transactions import (
+    DELIVERY_COST,
+    FRAME_OVERHEAD,
+    HEADER_OVERHEAD,
+    Transactions,
+)
 from stompauth.settings import Limits
 from stompauth.stomp.frame import Frame
 
@@ -14,7 +19,7 @@ class TransactionsTests(SynchronousTestCase):
     """ST-14: frames are kept in order, per transaction, within bounds."""
 
     def setUp(self) -> None:
-        size = 2 * FRAME_OVERHEAD + 4
+        size = 2 * FRAME_OVERHEAD + HEADER_OVERHEAD + 4
         self.transactions = Transactions(Limits(transactions=2, transaction_bytes=size))
 
     def assert_refused(self, code: str, call: object, *args: object) -> None:
@@ -58,3 +63,13 @@ class TransactionsTests(SynchronousTestCase):
         self.transactions.add("a", Frame("SEND"))
         self.transactions.clear()
         self.assertEqual(len(self.transactions), 0)
+
+    def test_work(self) -> None:
+        """RS-2: an ACK of many messages counts for the work that its COMMIT will be."""
+        self.transactions.begin("t")
+        many = FRAME_OVERHEAD // DELIVERY_COST
+        self.transactions.add("t", Frame("ACK"), many)
+        self.assert_refused("limit", self.transactions.add, "t", Frame("ACK"), many)
+        self.transactions.end("t")
+        self.transactions.begin("t")
+        self.transactions.add("t", Frame("ACK"), many)
