@@ -128,7 +128,6 @@ def _token_of(request: Request) -> str | None:
         form = parse_qsl(
             request.content.read(MAX_BODY).decode("ascii"),
             keep_blank_values=True,
-            strict_parsing=True,
             errors="strict",
             max_num_fields=MAX_PARAMETERS,
         )

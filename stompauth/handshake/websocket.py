@@ -245,6 +245,14 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         # sendClose() takes no code below 3000 but 1000.
         self.sendCloseFrame(code, reason.encode("ascii"))
 
+    def sendCloseFrame(
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        """Close, whoever wanted it; nothing is delivered to the session from here on."""
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+        if self._session is not None:
+            self._session.connection_lost()
+
     def abort(self) -> None:
         """Cut the connection off."""
         self.transport.abortConnection()

@@ -217,7 +217,10 @@ class Session:
         return list(self._commands.subscriptions.values())
 
     def require_principal(self) -> Principal:
-        """The principal of a connected session."""
+        """The principal of a connected session.
+
+        :raises LocalProtocolError: CONNECT was not accepted yet.
+        """
         if self.principal is None:
             raise LocalProtocolError("the session is not authenticated")
         return self.principal
@@ -287,9 +290,10 @@ class Session:
             self._factory.broker.resume(self.subscriptions)
 
     def connection_lost(self) -> None:
-        """The WebSocket is gone."""
-        self._ended = True
-        self._finish("connection lost")
+        """The WebSocket is gone, or closes for another reason than the session's."""
+        if not self._ended:
+            self._ended = True
+            self._finish("connection lost")
 
     # What comes in.
 

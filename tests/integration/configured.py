@@ -9,7 +9,7 @@ import secrets
 import socket
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,14 +56,25 @@ destination = "/queue/**"
 """
 
 
+#: Limits under which clients are put to the test: long frames, short heart-beats, no throttle.
+FOR_CLIENTS = {
+    "frame": 4 << 20,
+    "heartbeat": [1, 1],
+    "frames_per_second": 0,
+    "bytes_per_second": 0,
+}
+
+
 @dataclass(frozen=True)
 class ConfiguredServer(Server):
     """A server whose tokens the tests sign.
 
     :ivar secret: what it verifies signatures with.
+    :ivar handed_out: the tokens and tickets so far.
     """
 
-    secret: bytes
+    secret: bytes = field(repr=False)
+    handed_out: list[str] = field(default_factory=list, repr=False)
 
     def token(self, user: str, lifetime: float = 600) -> str:
         """A token that is good for so many seconds."""
@@ -75,7 +86,9 @@ class ConfiguredServer(Server):
             "iat": now,
             "exp": now + lifetime,
         }
-        return jwt.encode(claims, self.secret, algorithm="HS256")
+        token = jwt.encode(claims, self.secret, algorithm="HS256")
+        self.handed_out.append(token)
+        return token
 
     def ticket(self, token: str) -> str:
         """Trade a token for a ticket."""
@@ -87,17 +100,27 @@ class ConfiguredServer(Server):
             body = response.read()
         assert response.status == 200, body
         ticket: str = json.loads(body)["ticket"]
+        self.handed_out.append(ticket)
         return ticket
 
 
 @contextlib.contextmanager
 def configured(
-    directory: Path, *, port: int = 0, fast_io: bool = True, ping: float = 25, **limits: Any
+    directory: Path,
+    *,
+    port: int = 0,
+    fast_io: bool = True,
+    ping: float = 25,
+    more: str = "",
+    **limits: Any,
 ) -> Iterator[ConfiguredServer]:
     """Run a server in the directory for as long as the block lasts.
 
+    At its end the log must tell of no exception of the server's own, and of no secret.
+
     :param port: where it listens, 0 for a free port; its own origin is allowed if it is known.
     :param ping: seconds between WebSocket pings.
+    :param more: further sections of the configuration.
     :param limits: what is not the default of ``[limits]``.
     """
     secret = secrets.token_hex(32).encode("ascii")
@@ -111,11 +134,15 @@ def configured(
         origins=json.dumps([ORIGIN, *([f"http://127.0.0.1:{port}"] if port else [])]),
         limits="\n".join(f"{name} = {json.dumps(value)}" for name, value in limits.items()),
     )
-    (directory / "stompauth.toml").write_text(toml, "utf-8")
+    (directory / "stompauth.toml").write_text(toml + more, "utf-8")
     twistd = Path(sys.executable).parent / "twistd"
     command = [twistd, "-n", "--pidfile=", "stompauth", "--config", "stompauth.toml"]
-    with running(command, directory) as server:
-        yield ConfiguredServer(server.port, server.log, secret)
+    with running(command, directory) as ready:
+        server = ConfiguredServer(ready.port, ready.log, secret)
+        yield server
+    log = server.log.read_text("utf-8")
+    assert "Traceback" not in log
+    assert not [handed_out for handed_out in server.handed_out if handed_out in log]
 
 
 def free_port() -> int:

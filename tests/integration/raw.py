@@ -1,7 +1,8 @@
-"""A client's WebSocket as octets on a blocking socket, where every wait has a deadline."""
+"""A client's WebSocket, octet for octet, on a blocking socket; every wait has a deadline."""
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import struct
@@ -90,16 +91,31 @@ class RawWebSocket:
         self._buffer += octets
         return bool(octets)
 
-    def frame(self, patience: float = PATIENCE) -> tuple[int, bytes] | None:
-        """The next frame: opcode and payload; None when the server has hung up."""
-        end = time.monotonic() + patience
-        while (frame := read_frame(self._buffer)) is None:
+    def frame(self) -> tuple[int, bytes] | None:
+        """The next frame: opcode and payload; None when the server has hung up.
+
+        The server's pings are passed over, and not answered.
+        """
+        end = time.monotonic() + PATIENCE
+        while (frame := self._peek()) is None:
             left = end - time.monotonic()
-            assert left > 0, f"no frame within {patience} s"
+            assert left > 0, f"no frame within {PATIENCE} s"
             if not self._receive(left):
                 return None
         opcode, payload, self._buffer = frame
         return opcode, payload
+
+    def is_answered(self) -> bool:
+        """Whether the next frame is here already."""
+        if select.select([self._socket], [], [], 0)[0]:
+            self._receive()
+        return self._peek() is not None
+
+    def _peek(self) -> tuple[int, bytes, bytes] | None:
+        """The next frame and what is behind it, past the server's pings."""
+        while (frame := read_frame(self._buffer)) is not None and frame[0] == PING:
+            self._buffer = frame[2]
+        return frame
 
     def rest(self) -> list[tuple[int, bytes]]:
         """All frames until the server hangs up."""
@@ -109,10 +125,20 @@ class RawWebSocket:
         return frames
 
     def is_dropped(self) -> bool:
-        """Whether the server breaks the connection, although what it has sent is not read."""
+        """Whether the server breaks the connection, although what it has sent is not read.
+
+        A reset may be lost on a connection whose window is shut; what is sent on one that is gone
+        brings another.
+        """
         poll = select.poll()
         poll.register(self._socket, select.POLLHUP)
-        return bool(poll.poll(PATIENCE * 1000))
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            if poll.poll(200):
+                return True
+            with contextlib.suppress(OSError):
+                self.send(b"\0")
+        return False
 
 
 def status_of(payload: bytes) -> int | None:

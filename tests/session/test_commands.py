@@ -457,6 +457,18 @@ class TransactionTests(CommandsTestCase):
             self.assert_refused("unknown-transaction", 1002, client)
             self.application.clock.advance(1)
 
+    def test_acks_of_many(self) -> None:
+        """RS-2: an ACK of many messages counts for each of them: its COMMIT looks at them all."""
+        self.start(limits=Limits(transaction_bytes=10000))
+        self.do("SUBSCRIBE", id="1", destination=ROOM, ack="client")
+        for n in range(100):
+            self.publish(str(n), to=ROOM)
+        last = self.client.frames()[-1].headers["ack"]
+        self.do("BEGIN", transaction="t")
+        self.do("ACK", id=last, transaction="t")
+        self.client.send("ACK", id=last, transaction="t")
+        self.assert_refused("limit", 4429)
+
     def test_bounds(self) -> None:
         """ST-14: no more at a time, and no more bytes in them, than may be."""
         self.start(limits=Limits(transactions=1, transaction_bytes=2000))

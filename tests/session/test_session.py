@@ -120,6 +120,26 @@ class LifeTests(SessionTestCase):
         self.application.clock.advance(1)
         self.successResultOf(stopped)
 
+    def test_closing_takes_no_messages(self) -> None:
+        """A WebSocket that is closing swallows nothing that a queue has for others."""
+        for violation in (client_frame(3, b"x"), client_frame(1, b"\xff"), b"\x81\x00"):
+            client = self.application.connect("bob")
+            client.send("SUBSCRIBE", id="1", destination="/queue/work/x")
+            client.websocket.socket.send(violation)
+            self.assertIn(client.close_code, (1002, 1007))
+            self.application.stompauth.publish("/queue/work/x", "kept")
+            self.client.send("SUBSCRIBE", id="1", destination="/queue/work/x")
+            self.assertEqual(self.client.frame().body, b"kept")
+            self.client.send("UNSUBSCRIBE", id="1")
+            self.application.clock.advance(1)
+
+    def test_goodbye_in_one_segment(self) -> None:
+        """What was asked for before a close frame is answered before the socket goes."""
+        disconnect = client_frame(1, b"DISCONNECT\nreceipt:bye\n\n\0")
+        self.client.websocket.socket.send(disconnect + client_frame(8, b"\x03\xe8"))
+        self.assertEqual(self.client.frame().headers, {"receipt-id": "bye"})
+        self.assertEqual(self.client.close_code, 1000)
+
     def test_registry(self) -> None:
         """A session can be found by id and by user, from CONNECTED to its end."""
         other = self.application.connect()

@@ -60,6 +60,8 @@ class TransactionsTests(SynchronousTestCase):
         self.transactions.add("b", Frame("SEND", {}, b"ab"))
         self.assert_refused("limit", self.transactions.add, "a", Frame("SEND"))
         self.transactions.end("b")
+        # A header costs more than its letters.
+        self.assert_refused("limit", self.transactions.add, "a", Frame("SEND", {"a": "b"}))
         self.transactions.add("a", Frame("SEND"))
         self.transactions.clear()
         self.assertEqual(len(self.transactions), 0)
