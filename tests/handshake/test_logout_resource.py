@@ -119,6 +119,7 @@ class RequestTests(LogoutCase):
             self.post("logout_token="),
             self.post("logout_token"),
             self.post(f"{body}&{body}"),
+            self.post(f"logout_token=&{body}"),
             self.post(f"{body}&{many}"),
             self.post(f"{body}\xff".encode("latin-1")),
             self.post(f"{body}&x=%ff"),

@@ -61,3 +61,12 @@ class TokenBucketsTests(SynchronousTestCase):
         buckets = TokenBuckets(self.clock, rate=0, burst=0)
         self.assertTrue(all(buckets.take("a") for _ in range(100)))
         self.assertFalse(buckets.is_empty("a"))
+
+    def test_clock_set_back(self) -> None:
+        """A wall clock that is set back locks nobody out."""
+        self.clock.advance(3600)
+        for _ in range(5):
+            self.buckets.take("a")
+        self.clock.rightNow = 0
+        self.assertFalse(self.buckets.is_empty("a"))
+        self.assertEqual([self.buckets.take("a") for _ in range(5)], [True] * 4 + [False])

@@ -454,6 +454,15 @@ class FloodTests(SynchronousTestCase):
             self.assertEqual(client.frame().headers["code"], "frame-timeout")
             self.assertEqual(client.close_code, 4408)
 
+    def test_pause_is_not_the_peers(self) -> None:
+        """ST-1: while nothing is read, the time of an unfinished message does not run out."""
+        self.client.websocket.socket.send(client_frame(2, b"", fin=False))
+        self.client.websocket.socket.send(client_frame(9, b"") * 4500)
+        self.application.clock.pump([1] * 40)
+        self.assertEqual((self.calls, self.client.frames()), (["pause"], []))
+        self.application.clock.pump([1] * 30)
+        self.assertEqual(self.client.frame().headers["code"], "frame-timeout")
+
     def test_many_messages_in_pieces(self) -> None:
         """ST-1: the time is each message's own, however the octets of several are cut."""
         frame = client_frame(1, b"SEND\ndestination:/queue/work/x\n\n\0")

@@ -94,9 +94,14 @@ class RevocationsTests(SynchronousTestCase):
     def test_again(self) -> None:
         """A second revocation counts from then on."""
         self.revocations.revoke_user("alice")
+        self.revocations.revoke_user("bob")
         self.clock.advance(50)
         self.assertFalse(self.is_revoked(issued_at=1040))
         self.revocations.revoke_user("alice")
+        self.assertTrue(self.is_revoked(issued_at=1040))
+        self.clock.advance(60)
+        self.revocations.revoke_user("carol")
+        self.assertEqual(len(self.revocations), 2)
         self.assertTrue(self.is_revoked(issued_at=1040))
 
     def test_end(self) -> None:
