@@ -334,4 +334,8 @@ class NoReceipt(ClientError):
 
 
 class Disconnected(ClientError):
-    """The session is over; ``disconnected`` if that was our own wish."""
+    """The session is over.
+
+    Codes of ours are ``disconnected``, at our own wish; ``closed``, where the server gave no reason
+    but a status; ``connection-lost``, ``heartbeat-timeout`` and ``slow-consumer``.
+    """

@@ -31,18 +31,21 @@ LAYERS = (
     ("stompauth.broker",),
     ("stompauth.interceptors",),
     ("stompauth.session",),
-    ("stompauth.handlers", "stompauth.handshake"),
+    ("stompauth.client", "stompauth.handlers", "stompauth.handshake"),
     ("stompauth.application", "stompauth.control"),
-    ("stompauth.config", "stompauth.service"),
+    ("stompauth.config", "stompauth.service", "stompauth.testing"),
     ("stompauth.demo",),
     ("stompauth.tap",),
+    ("stompauth.cli",),
     ("stompauth",),
 )
 
 #: Libraries that only these modules, and packages, may import.
 KEPT_IN = {
-    "autobahn": ("stompauth.handshake.websocket",),
-    "jwt": ("stompauth.identity", "stompauth.demo"),
+    "autobahn": ("stompauth.handshake.websocket", "stompauth.client.websocket"),
+    "click": ("stompauth.cli",),
+    "jwt": ("stompauth.identity", "stompauth.demo", "stompauth.cli"),
+    "txaio": ("stompauth.client.websocket", "stompauth.testing"),
 }
 
 #: What tells the time, or waits, without a clock that was passed in.

@@ -1,0 +1,1 @@
+"""The console script ``stompauth``, for those who develop and run an application."""
