@@ -4,12 +4,15 @@
 SHELL = /bin/sh
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test lint unit integration programs clean
+.PHONY: help demo test lint unit integration docs fuzz soak programs clean
 
 # The demo's port; the server listens on 127.0.0.1 only.
 PORT = 8080
 # The interpreter of the virtual environment: the first of these that is new enough.
 PYTHON = python3 python3.14 python3.13 python3.12 python3.11 python
+# How long the long tests take.
+FUZZ_SECONDS = 600
+SOAK_MINUTES = 10
 # The real programs that tests/integration uses. Each has the name of its Debian package.
 PROGRAMS = chromium
 
@@ -29,6 +32,9 @@ help:
 	@echo 'make lint           ruff and mypy'
 	@echo 'make unit           trial tests: no sockets, no reactor'
 	@echo 'make integration    pytest tests/integration: real sockets and programs'
+	@echo 'make docs         the documentation and the API reference, in docs/_build/index.html'
+	@echo 'make fuzz         fuzz each target for FUZZ_SECONDS=600, with atheris where it installs'
+	@echo 'make soak         hundreds of sessions that end in every way, for SOAK_MINUTES=10'
 	@echo 'make clean        remove what these commands made'
 	@echo
 	@echo 'CI=true           leave out no test: a missing program or a skipped test fails the run'
@@ -54,6 +60,18 @@ unit: $(VENV)/.installed-test
 
 integration: $(VENV)/.installed-test $(STOMPJS)
 	$(BIN)/python -m pytest tests/integration
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build
+
+fuzz: $(VENV)/.installed-test
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet atheris || \
+	  echo 'atheris does not install here, so what is sent is random'
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES) --sessions 300
 
 programs:
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \
@@ -95,6 +113,10 @@ $(VENV)/.installed: pyproject.toml stompauth/version.py | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
+$(VENV)/.installed-docs: pyproject.toml stompauth/version.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@ $(VENV)/.installed
+
 $(VENV)/.installed-test: pyproject.toml stompauth/version.py | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/.installed
@@ -108,6 +130,6 @@ $(STOMPJS): package.json package-lock.json | $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) node_modules build dist stompauth.egg-info _trial_temp* .hypothesis
-	rm -rf .mypy_cache .pytest_cache .ruff_cache twisted/plugins/dropin.cache tests/integration/artifacts
+	rm -rf $(VENV) node_modules build dist stompauth.egg-info _trial_temp* _fuzz .hypothesis
+	rm -rf docs/_build .mypy_cache .pytest_cache .ruff_cache twisted/plugins/dropin.cache tests/integration/artifacts
 	find stompauth tests twisted -name __pycache__ -prune -exec rm -rf {} +
