@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from twisted.logger import LogLevel
+from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.application import StompAuth
@@ -98,6 +99,13 @@ class SpringPageTests(SynchronousTestCase):
         names = self.named(r"`@?app\.(\w+)")
         self.assertIn("publish", names)
         self.assertEqual([name for name in names if not hasattr(StompAuth, name)], [])
+
+    def test_modules(self) -> None:
+        """What it names by its full name is there."""
+        names = self.named(r"`(stompauth\.[\w.]+)`")
+        self.assertIn("stompauth.client.connect", names)
+        for name in names:
+            namedAny(name)
 
     def test_limits(self) -> None:
         """What it names of the limits is there."""

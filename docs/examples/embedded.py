@@ -6,11 +6,12 @@ import secrets
 from twisted.application.service import Application, MultiService
 from twisted.application.strports import service as listener
 from twisted.internet import reactor
-from twisted.internet.defer import fail, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.web.resource import Resource
 from zope.interface import implementer
 
 import stompauth
+from stompauth import Frame, Session, TicketGrant
 from stompauth.errors import TicketRefused
 from stompauth.interfaces import ITicketStore
 
@@ -19,25 +20,25 @@ ORIGIN = os.environ.get("ORIGIN", "https://chat.example.com")
 
 @implementer(ITicketStore)
 class MyTickets:  # your database here; this one forgets nothing until it is used
-    def __init__(self):
-        self.grants = {}
+    def __init__(self) -> None:
+        self.grants: dict[str, tuple[TicketGrant, float]] = {}
 
-    def issue(self, grant, ttl):
+    def issue(self, grant: TicketGrant, ttl: float) -> Deferred[str]:
         ticket = secrets.token_urlsafe(32)
         self.grants[ticket] = (grant, reactor.seconds() + ttl)
         return succeed(ticket)
 
-    def redeem(self, ticket):
+    def redeem(self, ticket: str) -> Deferred[TicketGrant]:
         grant, end = self.grants.pop(ticket, (None, 0))
-        return succeed(grant) if reactor.seconds() < end else fail(TicketRefused("unknown"))
+        return succeed(grant) if grant and reactor.seconds() < end else fail(TicketRefused())
 
-    def revoke(self, issuer, user):
+    def revoke(self, issuer: str | None, user: str) -> Deferred[int]:
         mine = [ticket for ticket, (grant, _) in self.grants.items() if grant.user == user]
         return succeed(sum(self.grants.pop(ticket) is not None for ticket in mine))
 
 
 class Shouting(stompauth.Interceptor):
-    def pre_send(self, frame, session):
+    def pre_send(self, frame: Frame, session: Session) -> Frame:
         if frame.command == "SEND" and frame.body.isupper():
             raise stompauth.Refused("too-loud", notify=True, explanation="Please do not shout.")
         return frame

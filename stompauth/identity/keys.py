@@ -195,11 +195,13 @@ class StaticKey:
         return cls.public_key(Path(path).read_bytes())
 
     def check_algorithms(self, algorithms: Collection[str]) -> None:
+        """Look whether the keys can serve all. See :meth:`.KeySource.check_algorithms`."""
         for key in self._keys:
             if unfit := sorted(set(algorithms) - key.algorithms):
                 raise ValueError(f"{_description(key.material)} cannot serve {', '.join(unfit)}")
 
     async def keys_for(self, algorithm: str, kid: str | None) -> Sequence[VerificationKey]:
+        """All keys. See :meth:`.KeySource.keys_for`."""
         return self._keys
 
 
@@ -257,6 +259,7 @@ class JWKSet:
 
     @property
     def generation(self) -> int:
+        """Rises whenever the set of accepted keys changes."""
         return self._generation
 
     def start(self) -> None:
@@ -273,10 +276,12 @@ class JWKSet:
             self._attempt.cancel()
 
     def check_algorithms(self, algorithms: Collection[str]) -> None:
+        """Look whether keys can serve all. See :meth:`.KeySource.check_algorithms`."""
         if unfit := sorted(set(algorithms) - PUBLIC_KEY_ALGORITHMS):
             raise ValueError(f"a JWK Set holds public keys, which cannot serve {', '.join(unfit)}")
 
     async def keys_for(self, algorithm: str, kid: str | None) -> Sequence[VerificationKey]:
+        """Find keys in the set as it is known now. See :meth:`.KeySource.keys_for`."""
         age = self._age()
         unknown = self._is_unknown(kid)
         if unknown or age >= self._refresh * _REFRESH_AHEAD:

@@ -220,7 +220,7 @@ class JWTVerifier:
         token_id = optional_string(claims, "jti")
         if token_id == "":
             raise BadToken("jti")
-        authorities = _authorities(claims.get(self._authorities_claim, ""))
+        authorities = authorities_of(claims.get(self._authorities_claim, ""))
         if now >= expires_at + self.leeway:
             raise TokenExpired
         return Principal(
@@ -341,7 +341,11 @@ def is_user_name(name: str) -> bool:
     )
 
 
-def _authorities(value: object) -> frozenset[str]:
+def authorities_of(value: object) -> frozenset[str]:
+    """Take the authorities out of a claim: a list of strings, or one with spaces between them.
+
+    :raises BadToken: it is something else.
+    """
     if isinstance(value, str):
         return frozenset(value.split(" ")) - {""}
     if isinstance(value, list) and all(isinstance(item, str) for item in value):

@@ -83,13 +83,11 @@ class Model:
     def has_expired(self, item: Item) -> bool:
         return item.message.has_expired(self.clock.seconds)
 
-    def shed(self, key: object) -> None:
-        """What has expired leaves, as soon as it is the first that waits.
-
-        The broker does so when something happens in the queue; here it is done when it matters.
-        """
-        while (waiting := self.waiting(key)) and self.has_expired(waiting[0]):
-            self.bury(key, waiting[0])
+    def put_expired_aside(self, key: object, message_id: str | None = None) -> None:
+        """What has expired leaves, or that one; in the broker it may have done so at any time."""
+        for item in self.waiting(key):
+            if self.has_expired(item) and message_id in (None, item.message.message_id):
+                self.bury(key, item)
 
     def bury(self, key: object, item: Item) -> None:
         self.queue(key).remove(item)
@@ -143,16 +141,15 @@ class Model:
 
     def next_item(self, key: object, message_id: str) -> Item:
         """What is to be delivered of the queue: this message, or something is wrong."""
-        self.shed(key)
+        waiting = [item for item in self.waiting(key) if not self.has_expired(item)]
         if str(key).startswith("/queue/dlq.") and not self.limits.queue_messages:
-            # When letters of what expires are put aside, among others, is not the model's concern.
-            if message_id not in [item.message.message_id for item in self.waiting(key)]:
-                self.shed(str(key).replace("dlq.", ""))
-            self.queue(key).sort(key=lambda item: item.message.message_id != message_id)
-        assert self.waiting(key), "delivered while held by another, or after it was accepted"
-        item = self.waiting(key)[0]
-        assert item.message.message_id == message_id, "out of order"
-        return item
+            # In which order messages that expire become dead letters is not the model's concern.
+            self.put_expired_aside(str(key).replace("dlq.", ""), message_id)
+            waiting = self.waiting(key)
+            waiting.sort(key=lambda item: item.message.message_id != message_id)
+        assert waiting, "delivered while held by another, or after it was accepted"
+        assert waiting[0].message.message_id == message_id, "out of order"
+        return waiting[0]
 
     def delivered(self, subscription: Subscription, delivery: Delivery) -> None:
         """Judge a delivery, and take note of it."""
@@ -458,7 +455,7 @@ class BrokerMachine(RuleBasedStateMachine):
             subscription = last.subscription(key)
             self.model.held[subscription] = []
             self.broker.subscribe(subscription)
-            self.model.shed(key)
+            self.model.put_expired_aside(key)
             assert not self.model.queue(key)
             self.model.end([subscription])
             self.broker.unsubscribe(subscription)

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from tests.integration.processes import Server
 
 README = blocks(ROOT / "README.md")
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "SECURITY.md"),
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
+]
 TWISTD = Path(sys.executable).parent / "twistd"
 
 
