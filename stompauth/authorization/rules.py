@@ -38,7 +38,7 @@ class ClaimCondition:
         """Whether it is so; a claim that is missing, or of another type, never is."""
         if self.segment is not None:
             wanted = destination.segments[self.segment]
-            if wanted == "*":
+            if wanted in ("*", "**"):
                 # Any segment, in a SUBSCRIBE; a claim that says "*" does not mean that.
                 return False
         elif self.value == "{user}":

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.defer import Deferred
 
 from stompauth.broker.subscription import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from twisted.internet.interfaces import IReactorTime
 
     from stompauth.broker.message import Message
     from stompauth.broker.subscription import Subscription
+
+
+#: Deliveries that one turn of the reactor makes at most, before others have theirs.
+SLICE: Final = 256
 
 
 def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int) -> None:
@@ -32,3 +42,66 @@ def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int)
             unacked[message.message_id] = delivery
         subscription.subscriber.deliver(subscription, delivery)
     message.forget_template()
+
+
+@dataclass(slots=True)
+class _FanOut:
+    message: Message
+    targets: Sequence[Subscription]
+    position: int = 0
+    done: Deferred[None] = field(default_factory=Deferred)
+
+
+class FanOuts:
+    """Fans out one message after another, a slice in each turn of the reactor.
+
+    A message to few is delivered at once, unless an earlier one is still under way: so the order
+    stays that of the senders.
+
+    :param clock: gives the reactor, or None where there is none; then nothing is sliced.
+    :param limit: as for :func:`fan_out`.
+    """
+
+    def __init__(self, clock: Callable[[], IReactorTime | None], limit: int) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._waiting: deque[_FanOut] = deque()
+        self._is_running = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def start(self, message: Message, targets: Sequence[Subscription]) -> Deferred[None] | None:
+        """Deliver the message to those of the targets that are still active in their turn.
+
+        :return: None when that is done, else a Deferred that fires when it is.
+        """
+        clock = self._clock()
+        if clock is None or (not self._waiting and len(targets) <= SLICE):
+            fan_out(message, targets, self._limit)
+            return None
+        fan = _FanOut(message, targets)
+        self._waiting.append(fan)
+        if len(self._waiting) == 1 and not self._is_running:
+            self._run(clock)
+        return fan.done
+
+    def _run(self, clock: IReactorTime) -> None:
+        rest = SLICE
+        self._is_running = True
+        finished = []
+        while self._waiting and rest:
+            fan = self._waiting[0]
+            piece = fan.targets[fan.position : fan.position + rest]
+            fan.position += len(piece)
+            rest -= len(piece)
+            fan_out(fan.message, piece, self._limit)
+            if fan.position >= len(fan.targets):
+                self._waiting.popleft()
+                finished.append(fan.done)
+        self._is_running = False
+        if self._waiting:
+            clock.callLater(0, self._run, clock)
+        # Whoever waited may go on to send, behind those that still wait.
+        for done in finished:
+            done.callback(None)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: What a message that waits costs beside its body and headers, so that empty ones are bounded too.
 MESSAGE_OVERHEAD: Final = 512
 
+#: What a header costs beside its octets.
+HEADER_OVERHEAD: Final = 96
+
 # 96 random bits, as hexadecimal digits.
 _ID_LENGTH = 24
 _IDS_AT_ONCE = 256
@@ -106,9 +109,11 @@ class Message:
 
     @property
     def size(self) -> int:
-        """What it counts where bytes are bounded: body, headers and :data:`MESSAGE_OVERHEAD`."""
+        """What it counts where bytes are bounded: body, headers, and what holding them costs."""
         if self._size is None:
-            headers = sum(len(name) + len(value) for name, value in self.headers.items())
+            headers = sum(
+                HEADER_OVERHEAD + len(name) + len(value) for name, value in self.headers.items()
+            )
             self._size = MESSAGE_OVERHEAD + headers + len(self.body)
         return self._size
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from stompauth.authorization.destination import Destination, Kind
+from stompauth.broker.fanout import FanOuts
 from stompauth.broker.queues import Queues
 from stompauth.broker.temporary import ReplyNames
 from stompauth.broker.topics import Topics
@@ -19,6 +20,7 @@ from stompauth.settings import Limits
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
     from stompauth.broker.message import Message
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 class SimpleBroker:
     """Delivers within this process, and keeps everything in its memory.
 
-    Every method is done when it returns. Deliveries happen within the call that makes them
+    Every method is done when it returns, but for a message to very many subscribers of a topic:
+    they get it in slices, and the sender waits. Deliveries happen within the call that makes them
     possible, and subscribers may call back from within a delivery.
 
     :param limits: of destinations, queues, retained values and acknowledgements; the defaults if
@@ -44,7 +47,8 @@ class SimpleBroker:
     def __init__(self, *, limits: Limits | None = None, clock: IReactorTime | None = None) -> None:
         self.clock = clock
         self._limits = limits = limits or Limits()
-        self._topics = Topics(limits, self._has_room, self._seconds)
+        self._fan_outs = FanOuts(lambda: self.clock, limits.unacked)
+        self._topics = Topics(limits, self._has_room, self._seconds, self._fan_outs)
         self._queues = Queues(limits, self._has_room, self._seconds)
         self._users = UserDestinations(limits, self._seconds)
         self._reply_names = ReplyNames(limits.subscriptions)
@@ -100,10 +104,10 @@ class SimpleBroker:
         """See :meth:`.IBroker.resume`."""
         self._set_paused(subscriptions, False)
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Deferred[None] | None:
         """See :meth:`.IBroker.send`."""
         self._check((message,))
-        self._accept(message)
+        return self._accept(message)
 
     def send_to_user(self, user: str, message: Message, session_id: str | None = None) -> int:
         """See :meth:`.IBroker.send_to_user`."""
@@ -123,7 +127,7 @@ class SimpleBroker:
         self._check_held(subscription, deliveries)
         self._settle(subscription, deliveries, False)
 
-    def commit(self, operations: Sequence[Operation]) -> None:
+    def commit(self, operations: Sequence[Operation]) -> Deferred[None] | None:
         """See :meth:`.IBroker.commit`."""
         settles = [operation for operation in operations if isinstance(operation, Settle)]
         messages = [operation.message for operation in operations if isinstance(operation, Publish)]
@@ -134,8 +138,10 @@ class SimpleBroker:
             # To settle calls nobody while queues are held back, to send may end the very session.
             for settle in settles:
                 self._settle(settle.subscription, settle.deliveries, settle.accepted)
-            for message in messages:
-                self._accept(message)
+            under_way = [self._accept(message) for message in messages]
+        waiting = [deferred for deferred in under_way if deferred is not None]
+        # They end in their order, so the last is all of them.
+        return waiting[-1] if waiting else None
 
     def reply_name(self, session_id: str, reply_to: str) -> str:
         """See :meth:`.IBroker.reply_name`."""
@@ -189,11 +195,11 @@ class SimpleBroker:
         if queued:
             self._queues.check(queued, _accepted(settles))
 
-    def _accept(self, message: Message) -> None:
+    def _accept(self, message: Message) -> Deferred[None] | None:
         destination = message.destination
         match destination.kind:
             case Kind.TOPIC:
-                self._topics.send(message)
+                return self._topics.send(message)
             case Kind.QUEUE:
                 self._queues.put(destination.path, message)
             case Kind.TEMP_QUEUE:
@@ -205,6 +211,7 @@ class SimpleBroker:
                 addressee = _addressee(message)
                 if addressee is not None:
                     self._users.send(*addressee, message)
+        return None
 
     def _check_held(self, subscription: Subscription, deliveries: Sequence[Delivery]) -> None:
         unacked = subscription.unacked

@@ -11,6 +11,9 @@ from stompauth.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from twisted.internet.defer import Deferred
+
+    from stompauth.broker.fanout import FanOuts
     from stompauth.broker.message import Message
     from stompauth.broker.subscription import Subscription
     from stompauth.settings import Limits
@@ -29,12 +32,18 @@ class Topics:
     :param limits: ``unacked`` and ``retained``.
     :param has_room: whether so many more destinations fit.
     :param now: tells the seconds since the epoch.
+    :param fan_outs: delivers to many.
     """
 
     def __init__(
-        self, limits: Limits, has_room: Callable[[int], bool], now: Callable[[], float]
+        self,
+        limits: Limits,
+        has_room: Callable[[int], bool],
+        now: Callable[[], float],
+        fan_outs: FanOuts,
     ) -> None:
         self._limits = limits
+        self._fan_outs = fan_outs
         self._has_room = has_room
         self._now = now
         self._exact: dict[str, dict[Subscription, None]] = {}
@@ -104,10 +113,13 @@ class Topics:
             if len(self._retained) + len(new) > limit:
                 raise Refused("limit")
 
-    def send(self, message: Message) -> None:
-        """Deliver a message that was checked, unless it has expired."""
+    def send(self, message: Message) -> Deferred[None] | None:
+        """Deliver a message that was checked, unless it has expired.
+
+        :return: None when that is done, else a Deferred that fires when it is.
+        """
         if message.has_expired(self._now):
-            return
+            return None
         destination = message.destination
         if message.retain:
             self._retain(message)
@@ -115,7 +127,7 @@ class Topics:
         if self._patterns:
             for subscribers in self._patterns.matching(destination.segments):
                 targets += subscribers
-        fan_out(message, targets, self._limits.unacked)
+        return self._fan_outs.start(message, targets)
 
     def _subscribers(self, subscription: Subscription) -> dict[Subscription, None] | None:
         destination = subscription.destination

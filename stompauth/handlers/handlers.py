@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from stompauth.authorization.destination import Destination, Kind
+from stompauth.authorization.destination import Destination, Kind, guarded_segment
 from stompauth.authorization.pattern import Pattern
 from stompauth.broker.message import Message
 from stompauth.broker.subscription import Delivery
@@ -118,7 +118,8 @@ class Handlers:
         route, variables = self._find(frame, session)
 
         def answer(result: Any) -> None:
-            if result is not None:
+            # The rules may have been asked again while the function took its time.
+            if result is not None and subscription in session.subscriptions:
                 body, content_type = to_body(result)
                 headers = {"content-type": content_type}
                 message = Message(subscription.destination, headers, body)
@@ -212,6 +213,10 @@ def _filled(template: str, variables: dict[str, str]) -> str:
         destination = Destination.parse(filled)
     except Refused:
         raise ValueError(f"no destination: {template}") from None
+    guarded = guarded_segment(destination.segments)
+    if guarded is not None and template.split("/")[guarded + 1].startswith("{"):
+        # As in rules: no variable stands for a dead-letter queue.
+        raise Refused("bad-destination")
     if destination.kind not in (Kind.TOPIC, Kind.QUEUE, Kind.USER):
         raise ValueError(f"nothing is sent to {template}")
     return filled

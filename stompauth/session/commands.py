@@ -279,6 +279,7 @@ class Commands:
                     await waiting
         operations: list[Operation] = []
         calls = []
+        at_once = 0
         for frame in frames:
             if frame.command != "SEND":
                 subscription, deliveries = self._named_deliveries(frame)
@@ -286,7 +287,14 @@ class Commands:
             elif Destination.parse(frame.headers["destination"]).kind is Kind.APP:
                 calls.append(frame)
             else:
-                operations.append(Publish(self._message(frame)))
+                message = self._message(frame)
+                if message.destination.kind is not Kind.QUEUE:
+                    at_once += len(message.body)
+                operations.append(Publish(message))
+        send_buffer = self._factory.limits.send_buffer
+        if send_buffer and at_once > send_buffer // 2:
+            # Receivers could not read as fast as that, and would be cut off for it.
+            raise Refused("limit")
         done = self._factory.broker.commit(operations)
         if done is not None:
             await done

@@ -305,6 +305,18 @@ class WildcardTests(SynchronousTestCase):
         self.assertTrue(rules.check(bob(), "subscribe", pattern).allowed)
 
 
+class LongestTests(SynchronousTestCase):
+    """Where a destination can have no more segments, `**` stands for one."""
+
+    def test_claim_of_asterisks(self) -> None:
+        """AZ-3: a claim that says "**" is no right to a wildcard."""
+        path = "/topic" + "/a" * 14
+        rules = Rules([allow("subscribe", path + "/{x}", claims={"x": "{x}"})])
+        for wildcard in ("*", "**"):
+            decision = check(rules, "subscribe", f"{path}/{wildcard}", bob(x=["*", "**"]))
+            self.assertFalse(decision.allowed)
+
+
 class ExplainTests(SynchronousTestCase):
     """What an operator is told."""
 

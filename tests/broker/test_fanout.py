@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from stompauth.broker.fanout import fan_out
+from stompauth.broker import fanout
+from stompauth.broker.fanout import SLICE, FanOuts, fan_out
 from stompauth.broker.subscription import Subscription
+from tests.applications import Application
 from tests.broker.receiver import Receiver, message_to
 
 
@@ -64,3 +67,96 @@ class FanOutTests(SynchronousTestCase):
         self.receiver.on_delivery = lambda _, delivery: delivery.message.template
         fan_out(message, [self.subscription("client")], 10)
         self.assertIsNone(message._template)
+
+
+class FanOutsTests(SynchronousTestCase):
+    """RS-3: a message to very many is delivered in slices, and nothing overtakes it."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.receiver = Receiver()
+        self.fan_outs = FanOuts(lambda: self.clock, 10)
+
+    def subscriptions(self, number: int) -> list[Subscription]:
+        subscriptions = [self.receiver.subscription("/topic/x", "auto") for _ in range(number)]
+        for subscription in subscriptions:
+            subscription.active = True
+        return subscriptions
+
+    def test_few(self) -> None:
+        """A message to few is delivered at once."""
+        self.assertIsNone(self.fan_outs.start(message_to("/topic/x"), self.subscriptions(SLICE)))
+        self.assertEqual(len(self.receiver.deliveries), SLICE)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_many(self) -> None:
+        """A message to many takes as many turns as it has slices, and then it is done."""
+        done = self.fan_outs.start(message_to("/topic/x"), self.subscriptions(2 * SLICE + 1))
+        assert done is not None
+        for turn in range(1, 3):
+            self.assertEqual(len(self.receiver.deliveries), turn * SLICE)
+            self.assertNoResult(done)
+            # Clock.advance() would make several turns of it.
+            (call,) = self.clock.getDelayedCalls()
+            self.clock.calls.clear()
+            call.func(*call.args)
+        self.assertEqual(len(self.receiver.deliveries), 2 * SLICE + 1)
+        self.successResultOf(done)
+        self.assertEqual((len(self.fan_outs), self.clock.getDelayedCalls()), (0, []))
+
+    def test_order(self) -> None:
+        """A later message, also one to few, waits for an earlier one."""
+        many, few = self.subscriptions(SLICE + 1), self.subscriptions(1)
+        first, second = message_to("/topic/x"), message_to("/topic/x")
+        self.fan_outs.start(first, many)
+        done = self.fan_outs.start(second, few)
+        assert done is not None
+        self.assertNoResult(done)
+        self.clock.advance(0)
+        self.successResultOf(done)
+        order = [delivery.message for _, delivery in self.receiver.deliveries]
+        self.assertEqual(order, [first] * (SLICE + 1) + [second])
+
+    def test_ended_meanwhile(self) -> None:
+        """Who has unsubscribed by his turn gets nothing."""
+        subscriptions = self.subscriptions(SLICE + 2)
+        self.fan_outs.start(message_to("/topic/x"), subscriptions)
+        subscriptions[-1].active = False
+        self.clock.advance(0)
+        self.assertEqual(len(self.receiver.deliveries), SLICE + 1)
+
+    def test_sender_leaves(self) -> None:
+        """A sender that does not wait for the end takes nothing from the receivers."""
+        done = self.fan_outs.start(message_to("/topic/x"), self.subscriptions(SLICE + 1))
+        assert done is not None
+        done.cancel()
+        self.clock.advance(0)
+        self.assertEqual(len(self.receiver.deliveries), SLICE + 1)
+        self.failureResultOf(done)
+
+    def test_no_clock(self) -> None:
+        """A broker without a clock delivers all at once."""
+        fan_outs = FanOuts(lambda: None, 10)
+        self.assertIsNone(fan_outs.start(message_to("/topic/x"), self.subscriptions(SLICE + 1)))
+        self.assertEqual(len(self.receiver.deliveries), SLICE + 1)
+
+    def test_in_an_application(self) -> None:
+        """The sender's receipt comes when all have it; others are served between the slices."""
+        self.patch(fanout, "SLICE", 3)
+        application = Application()
+        subscriptions = []
+        for n in range(4):
+            client = application.connect(f"user{n}")
+            client.send("SUBSCRIBE", id="1", destination="/topic/rooms/lobby")
+            subscriptions.append(client)
+        sender, other = application.connect("alice"), application.connect("bob")
+        for body in (b"1", b"2"):
+            sender.send("SEND", body, destination="/topic/rooms/lobby", receipt="r")
+        self.assertEqual(sender.frames(), [])
+        other.send("SEND", destination="/queue/work/x", receipt="o")
+        self.assertEqual(other.frame().command, "RECEIPT")
+        application.clock.pump([0] * 4)
+        self.assertEqual([f.command for f in sender.frames()], ["RECEIPT", "RECEIPT"])
+        for client in subscriptions:
+            bodies = [frame.body for frame in client.frames()]
+            self.assertEqual(bodies, [b"1", b"2"])

@@ -7,7 +7,7 @@ import os
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.authorization.destination import Destination
-from stompauth.broker.message import MESSAGE_OVERHEAD
+from stompauth.broker.message import HEADER_OVERHEAD, MESSAGE_OVERHEAD
 from stompauth.stomp.decoder import DecoderLimits, FrameDecoder
 from stompauth.stomp.frame import VERSIONS, Frame
 from tests.broker.receiver import message_to
@@ -120,7 +120,7 @@ class MessageTests(SynchronousTestCase):
         """RS-2: bodies, headers and an overhead count, so that empty messages do too."""
         self.assertEqual(message_to("/queue/x", b"").size, MESSAGE_OVERHEAD)
         message = message_to("/queue/x", b"12345", headers={"ab": "cde"})
-        self.assertEqual(message.size, MESSAGE_OVERHEAD + 10)
+        self.assertEqual(message.size, MESSAGE_OVERHEAD + HEADER_OVERHEAD + 10)
 
     def test_derived(self) -> None:
         """A derived message is the same one, elsewhere, and with more to say."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from stompauth.broker.fanout import FanOuts
 from stompauth.broker.topics import Topics
 from stompauth.errors import Refused
 from stompauth.settings import Limits
@@ -22,9 +23,9 @@ class TopicsTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.room = 1000
-        self.topics = Topics(
-            Limits(unacked=2, retained=2), lambda more: more <= self.room, self.clock.seconds
-        )
+        limits = Limits(unacked=2, retained=2)
+        fan_outs = FanOuts(lambda: self.clock, limits.unacked)
+        self.topics = Topics(limits, lambda more: more <= self.room, self.clock.seconds, fan_outs)
         self.receiver = Receiver()
 
     def subscribe(self, path: str, ack: str = "auto") -> Subscription:
@@ -207,7 +208,9 @@ class RetainedTests(TopicsTestCase):
 
     def test_too_many(self) -> None:
         """RS-2: what is replayed counts as unacknowledged like everything else."""
-        self.topics = Topics(Limits(unacked=2), lambda _: True, self.clock.seconds)
+        limits = Limits(unacked=2)
+        fan_outs = FanOuts(lambda: None, limits.unacked)
+        self.topics = Topics(limits, lambda _: True, self.clock.seconds, fan_outs)
         for number in range(3):
             self.send(f"/topic/{number}", retain=True)
         subscription = self.subscribe("/topic/*", "client")

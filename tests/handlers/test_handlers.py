@@ -105,6 +105,14 @@ class SendTests(HandlersTestCase):
         self.assertEqual(message.headers["content-type"], "application/json")
         self.assertEqual(message.headers["correlation-id"], "7")
 
+    def test_send_to_dead_letters(self) -> None:
+        """A variable never leads to a dead-letter queue."""
+        self.app.on_send("/app/work/{name}", send_to="/queue/{name}")(lambda name: "x")
+        self.assertEqual(self.send("/app/work/x", receipt="r")[0].command, "RECEIPT")
+        (error,) = self.send("/app/work/dlq.x")
+        self.assertEqual(error.headers["code"], "bad-destination")
+        self.assertEqual(self.application.broker.counts()["queues"], 1)
+
     def test_reply(self) -> None:
         """reply: to the sender's own session, and to no other of the same user."""
         other_tab = self.application.connect()

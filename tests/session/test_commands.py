@@ -428,6 +428,19 @@ class TransactionTests(CommandsTestCase):
         self.assert_refused("queue-full", 4429)
         self.assertEqual(self.application.broker.counts()["queue_messages"], 0)
 
+    def test_too_much_at_once(self) -> None:
+        """What one COMMIT sends to subscribers is no more than they can take at once."""
+        self.start(limits=Limits(send_buffer=20_000))
+        self.do("SUBSCRIBE", id="1", destination=ROOM)
+        for fits in (True, False):
+            self.do("BEGIN", transaction="t")
+            for _ in range(4 if fits else 5):
+                self.do("SEND", b"x" * 2500, destination=ROOM, transaction="t")
+            self.client.send("COMMIT", transaction="t", receipt="c")
+            if fits:
+                self.assertEqual(len(self.client.frames()), 5)
+        self.assert_refused("limit", 4429)
+
     def test_authorized_at_send(self) -> None:
         """ST-14: the rules are asked at SEND."""
         self.do("BEGIN", transaction="t")
