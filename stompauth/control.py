@@ -178,7 +178,7 @@ class ControlResource(Resource):
         body = _body(request, optional=("user", "session", "token_id", "reason"))
         reason = body.pop("reason", "")
         if len(body) != 1:
-            raise _malformed("user, session, token_id: one of them is needed")
+            raise _malformed("user, session, token_id: exactly one of them is needed")
         if "user" in body:
             _user_name(body["user"])
         return _revoked(await self._application.revoke(reason=reason, **body))

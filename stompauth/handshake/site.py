@@ -104,6 +104,10 @@ class StrictHTTPChannel(HTTPChannel):
         self._stop_head_clock()
         super().allContentReceived()
 
+    def timeoutConnection(self) -> None:
+        """Hang up on an idle connection, which is nothing to log."""
+        self.loseConnection()
+
     def loseConnection(self) -> None:
         """Hang up, in bounded time: over TLS, or with output unread, a peer could put it off.
 

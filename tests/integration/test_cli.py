@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.configured import AUDIENCE, ISSUER, configured
+from tests.integration.pages import blocks
+from tests.integration.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +102,26 @@ def test_refused(environment: dict[str, str]) -> None:
     """A refusal is a line, and the exit status."""
     refused = run("tail", "/topic/../x", environment=environment, status=1)
     assert refused.stderr.startswith("stompauth: bad-destination, closed with 1002")
+
+
+def test_page(environment: dict[str, str], tmp_path: Path) -> None:
+    """The commands of docs/howto/client.md work, one after another."""
+    (tmp_path / "stompauth.toml").rename(tmp_path / "chat.toml")
+    (tmp_path / "jwt.secret").write_bytes((tmp_path / "secret").read_bytes())
+    (code,) = blocks(ROOT / "docs" / "howto" / "client.md")["sh"]
+    url = "http://127.0.0.1:8080"
+    assert url in code
+    done = subprocess.run(
+        ["sh", "-eu"],
+        input=code.replace(url, environment["STOMPAUTH_URL"]),
+        env=os.environ | {"PATH": f"{SCRIPT.parent}:{os.environ['PATH']}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith("allowed: ")
 
 
 def test_unreachable() -> None:
