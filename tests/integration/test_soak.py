@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.integration.processes import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a soak looks into /proc")
 
 
 def test_nothing_is_left() -> None:

@@ -73,8 +73,8 @@ audience = "{AUDIENCE}"
 leeway = 0
 
 [tickets]
-ttl = 5
 rate = 0
+max_outstanding = 0
 failures_per_address = 0
 
 [websocket]
@@ -229,7 +229,9 @@ async def soak(loop: Any, arguments: argparse.Namespace, directory: Path) -> int
     loop.spawnProcess(server, sys.executable, command, env=None)
     port, control_port = (await server.ready)["ports"]
     chance = random.Random(arguments.seed)
-    visitors = Visitors(loop, port, control_port, arguments.sessions, chance)
+    # So that the rate of visits is the same for any number of sessions.
+    stay = arguments.sessions / 15
+    visitors = Visitors(loop, port, control_port, arguments.sessions, stay, chance)
     warm_up = Soak(visitors, arguments.sessions)
     await warm_up.run(min(30, arguments.minutes * 60 / 4))
     before = await quiet(server, visitors)

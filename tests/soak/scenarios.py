@@ -24,7 +24,7 @@ SECRET: Final = b"0123456789abcdef0123456789abcdef"
 CONTROL_TOKEN: Final = "fedcba9876543210fedcba9876543210"
 
 #: Seconds that the server gives a client for anything; ``LIMIT`` in its configuration.
-LIMIT: Final = 3
+LIMIT: Final = 5
 
 #: Octets of a message that does not fit into the buffers of a socket.
 LARGE: Final = 60_000
@@ -36,6 +36,8 @@ class Visitors:
 
     :ivar port: where the server listens.
     :ivar control_port: where its control resource listens.
+    :ivar users: how many there are.
+    :ivar stay: seconds that a session stays at most before it ends.
     :ivar slowest: seconds that a revocation has taken at most until the session's end.
     """
 
@@ -43,6 +45,7 @@ class Visitors:
     port: int
     control_port: int
     users: int
+    stay: float
     chance: random.Random
     slowest: dict[str, float] = field(default_factory=dict)
 
@@ -106,12 +109,11 @@ class Visitors:
             raise ConnectionError(f"no WebSocket: {status}")
         return wire
 
-    async def session(self, user: str, token: str | None = None) -> tuple[Wire, Frame]:
+    async def session(self, user: str, **claims: object) -> tuple[Wire, Frame]:
         """Open a session; with its CONNECTED."""
-        token = token or self.token(user)
+        token = self.token(user, **claims)
         wire = await self.open(token)
-        connect = {"accept-version": "1.2", "heart-beat": "0,0", "authorization": f"Bearer {token}"}
-        wire.write(client_frame(1, encode(Frame("CONNECT", connect), "1.2")))
+        wire.connect(token)
         connected = await wire.frame()
         if connected is None or connected.command != "CONNECTED":
             raise ConnectionError("no session")
@@ -166,7 +168,7 @@ async def denied_handshake(visitors: Visitors) -> None:
     ):
         wire = await visitors.connect()
         found = await wire.upgrade(ticket, origin)
-        assert found == status, found
+        assert found == status, (found, status)
         wire.leave(visitors.rudely())
     ticket = await visitors.ticket(token)
     first, second = await visitors.connect(), await visitors.connect()
@@ -196,7 +198,7 @@ async def no_connect(visitors: Visitors) -> None:
 async def bad_connect(visitors: Visitors) -> None:
     """Send the CONNECT of somebody else, with more behind it."""
     wire = await visitors.open(visitors.token(visitors.user()))
-    wire.send("CONNECT", accept_version="1.2", Authorization=f"Bearer {visitors.token('mallory')}")
+    wire.connect(visitors.token("mallory"))
     wire.send("SEND", b"x", destination="/topic/x")
     await visitors.expect(wire, 4409, "subject-mismatch")
 
@@ -229,7 +231,7 @@ async def broken_off(visitors: Visitors) -> None:
     wire.send("SEND", b"x" * 100, destination="/queue/soak", transaction="t")
     wire.send("SEND", b"y" * 100, destination="/queue/soak", receipt="b", reply_to="/temp-queue/x")
     await wire.receipt()
-    await visitors.sleep(0.5)
+    await visitors.sleep(visitors.stay)
     wire.leave(visitors.rudely())
 
 
@@ -239,6 +241,7 @@ async def mid_message(visitors: Visitors) -> None:
     wire, _ = await visitors.session(user)
     wire.send("SUBSCRIBE", id="1", destination="/user/queue/x", receipt="a")
     await wire.receipt()
+    await visitors.sleep(visitors.stay)
     for _ in range(4):
         wire.send("SEND", b"x" * LARGE, destination="/user/queue/x")
     data = encode(Frame("SEND", {"destination": "/user/queue/x"}, b"x" * LARGE), "1.2")
@@ -250,6 +253,7 @@ async def mid_message(visitors: Visitors) -> None:
 async def malformed(visitors: Visitors) -> None:
     """Send what is no STOMP, or no WebSocket."""
     wire, _ = await visitors.session(visitors.user())
+    await visitors.sleep(visitors.stay)
     if visitors.rudely():
         wire.write(client_frame(2, b"SEND\ndestination\n\n\0"))
         await visitors.expect(wire, 1002, "malformed")
@@ -261,6 +265,7 @@ async def malformed(visitors: Visitors) -> None:
 async def refused(visitors: Visitors) -> None:
     """Ask for what no rule allows."""
     wire, _ = await visitors.session(visitors.user())
+    await visitors.sleep(visitors.stay)
     wire.send("SUBSCRIBE", id="1", destination="/topic/secret/x")
     await visitors.expect(wire, 4403, "access-denied")
 
@@ -268,14 +273,12 @@ async def refused(visitors: Visitors) -> None:
 async def expired(visitors: Visitors) -> None:
     """Only listen, until the token ends, with or without a fresh one in between."""
     user = visitors.user()
-    wire, _ = await visitors.session(user, visitors.token(user, 5))
-    wire.send("SUBSCRIBE", id="1", destination="/topic/news", receipt="a")
-    await wire.receipt()
+    wire = await visitors.open(visitors.token(user))
+    wire.connect(visitors.token(user, LIMIT))
+    wire.send("SUBSCRIBE", id="1", destination="/topic/news")
     if visitors.rudely():
-        token = visitors.token(user, 8)
-        headers = {"destination": "/session/token", "receipt": "b"}
-        wire.send("SEND", **headers, Authorization=f"Bearer {token}")
-        await wire.receipt()
+        fresh = f"Bearer {visitors.token(user, 2 * LIMIT)}"
+        wire.send("SEND", destination="/session/token", Authorization=fresh)
     await visitors.expect(wire, 4401, "token-expired")
 
 
@@ -283,9 +286,10 @@ async def revoked(visitors: Visitors) -> None:
     """Be revoked by session, or by token."""
     user = visitors.user()
     token_id = f"jti{visitors.chance.randrange(50)}-{time.time()}"
-    wire, connected = await visitors.session(user, visitors.token(user, jti=token_id))
+    wire, connected = await visitors.session(user, jti=token_id)
     wire.send("SUBSCRIBE", id="1", destination="/queue/soak", ack="client", receipt="a")
     await wire.receipt()
+    await visitors.sleep(visitors.stay)
     name = visitors.chance.choice(("session", "token_id"))
     value = {"session": connected.headers["session"], "token_id": token_id}[name]
     since = time.monotonic()
@@ -299,6 +303,7 @@ async def revoked_user(visitors: Visitors) -> None:
     """Be revoked in two tabs at once, as a user of one's own."""
     user = f"revoked{visitors.chance.randrange(10**6)}"
     tabs = [(await visitors.session(user))[0] for _ in range(2)]
+    await visitors.sleep(visitors.stay)
     since = time.monotonic()
     answer = await visitors.control("/revoke", {"user": user})
     assert answer["sessions"] == 2, answer
@@ -336,7 +341,7 @@ async def polite(visitors: Visitors) -> None:
     wire.send("SUBSCRIBE", id="1", destination="/user/queue/x", ack="client-individual")
     wire.send("SEND", b"hello", destination="/user/queue/x", receipt="a")
     await wire.receipt()
-    await visitors.sleep(2)
+    await visitors.sleep(visitors.stay)
     wire.send("UNSUBSCRIBE", id="1", receipt="b")
     await wire.receipt()
     wire.send("DISCONNECT", receipt="c")

@@ -42,6 +42,7 @@ COUNTED = (Session, StompWebSocketProtocol, StrictHTTPChannel)
 def held(application: StompAuth) -> dict[str, int]:
     """What the process holds, by name."""
     gc.collect()
+    # What the allocator could give back does not count.
     ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     types = list(map(type, gc.get_objects()))

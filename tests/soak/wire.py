@@ -35,15 +35,29 @@ class Wire(Protocol):
     def __init__(self) -> None:
         self.lost = False
         self.close_code: int | None = None
+        self._upgraded = False
         self._buffer = b""
         self._waiting: Deferred[None] | None = None
         self._decoder = FrameDecoder(DecoderLimits(0, 0, 0))
         self._decoder.version = "1.2"
 
     def dataReceived(self, data: bytes) -> None:
-        """Keep what comes."""
+        """Keep what comes; answer pings, and a close."""
         self._buffer += data
+        if self._upgraded:
+            self._read()
         self._wake()
+
+    def _read(self) -> None:
+        while (read := read_frame(self._buffer)) is not None:
+            opcode, payload, self._buffer = read
+            if opcode in (1, 2):
+                self._decoder.feed(payload)
+            elif opcode == 8:
+                self.close_code = struct.unpack("!H", payload[:2])[0]
+                self.write(client_frame(8, payload[:2]))
+            elif opcode == 9:
+                self.write(client_frame(10, payload))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell who waits."""
@@ -80,7 +94,6 @@ class Wire(Protocol):
     async def until_lost(self) -> None:
         """Wait until the server has hung up."""
         while not self.lost:
-            self._buffer = b""
             await self._more()
 
     async def response(self) -> Response:
@@ -96,12 +109,22 @@ class Wire(Protocol):
     async def upgrade(self, ticket: str, origin: str = ORIGIN) -> int:
         """Send a handshake, and give the status of its answer."""
         self.write(handshake(ticket, origin))
-        return (await self.response()).status
+        response = await self.response()
+        if response.status == 101:
+            self._upgraded = True
+            self._read()
+        return response.status
 
     def send(self, command: str, body: bytes = b"", **headers: str) -> None:
         """Send a frame; ``_`` in a header's name stands for ``-``."""
         frame = Frame(command, {n.replace("_", "-"): v for n, v in headers.items()}, body)
         self.write(client_frame(2, encode(frame, "1.2")))
+
+    def connect(self, token: str) -> None:
+        """Send CONNECT."""
+        self.send(
+            "CONNECT", accept_version="1.2", heart_beat="0,0", authorization=f"Bearer {token}"
+        )
 
     async def frame(self) -> Frame | None:
         """The next frame of STOMP; None after the server's close frame."""
@@ -109,16 +132,7 @@ class Wire(Protocol):
             frame = self._decoder.next_frame()
             if frame is not None or self.close_code is not None:
                 return frame
-            while (read := read_frame(self._buffer)) is None:
-                await self._more()
-            opcode, payload, self._buffer = read
-            if opcode in (1, 2):
-                self._decoder.feed(payload)
-            elif opcode == 8:
-                self.close_code = struct.unpack("!H", payload[:2])[0]
-                self.write(client_frame(8, payload[:2]))
-            elif opcode == 9:
-                self.write(client_frame(10, payload))
+            await self._more()
 
     async def end(self) -> str:
         """Wait for the end, and give the code of the ERROR before it, or nothing."""
