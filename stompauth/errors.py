@@ -272,8 +272,8 @@ FINAL_CLOSES = frozenset({1002, 4403, 4409})
 class ClientError(StompAuthError):
     """What our client asked a server for did not happen.
 
-    A handler of ours that uses a client lets none of these through to its own peer: they are no
-    :exc:`Refused`.
+    None of these is a :exc:`Refused`: an application handler that uses a client must not turn its
+    own peer down by what another server has said.
 
     :ivar code: a slug, from the server where it said one.
     :ivar status: of the HTTP answer that was not what it had to be, or None.

@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import jwt
-import txaio
 from twisted.internet.task import Clock
 from twisted.web.server import Site
 
 from stompauth.application import StompAuth
 from stompauth.authorization.rules import Rules, allow
 from stompauth.broker.simple import SimpleBroker
-from stompauth.handshake.site import PathRouter, StrictSite
 from stompauth.identity.keys import StaticKey
 from stompauth.identity.verifier import JWTVerifier
 from stompauth.settings import Limits, WebSocketSettings
 from stompauth.stomp.decoder import DecoderLimits, FrameDecoder
 from stompauth.stomp.encoder import encode
 from stompauth.stomp.frame import Frame
+from stompauth.testing import MemoryServer
 from stompauth.tickets.memory import MemoryTicketStore
 from tests.wire import WebSocket, post_token
 
@@ -59,8 +58,6 @@ class Application:
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
         self.clock.advance(NOW)
-        # Autobahn's own timers run on txaio's loop, whatever reactor its factory was given.
-        txaio.config.loop = self.clock
         limits = settings.pop("limits", None) or Limits()
         self.tickets = settings.pop("tickets", MemoryTicketStore(self.clock))
         self.verifier = settings.pop("verifier", None) or JWTVerifier(
@@ -83,9 +80,8 @@ class Application:
             websocket=settings.pop("websocket", None) or WebSocketSettings(ping=0),
             **settings,
         )
-        self.site: Site = StrictSite(
-            PathRouter(self.stompauth.resources()), self.clock, limits.http_timeout
-        )
+        self.server = MemoryServer(self.stompauth, self.clock)
+        self.site: Site = self.server.site
 
     def ticket(self, user: str = "alice", **claims: Any) -> str:
         """Trade a token for a ticket."""

@@ -279,11 +279,10 @@ def tail(server: Server, destination: str, count: int | None) -> None:
 
         def show(message: Message) -> None:
             nonlocal shown
-            if not over.called:
-                click.echo(json.dumps(_shown(message)))
-                shown += 1
-                if shown == count:
-                    over.callback(None)
+            click.echo(json.dumps(_shown(message)))
+            shown += 1
+            if shown == count:
+                over.callback(None)
 
         def ended(reason: Disconnected) -> None:
             if not over.called:

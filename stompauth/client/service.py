@@ -165,8 +165,6 @@ class StompClientService(Service):
             for _, outcome in outcomes:
                 if isinstance(outcome, Failure):
                     outcome.raiseException()
-            if client.reason is not None:
-                raise client.reason
         except BaseException as error:
             self.client = None
             if client is not None:

@@ -114,7 +114,6 @@ class StompClient:
         :param headers: further ones, such as ``content-type`` or ``transaction``.
         :return: fires when the server has accepted it; in a transaction, when it has noted it.
         :raises ClientError: by the Deferred: it was refused, or nothing was heard in time.
-        :raises LocalProtocolError: by the Deferred: a header cannot be sent.
         """
         octets = body.encode() if isinstance(body, str) else body
         return self._ask("SEND", {**(headers or {}), "destination": destination}, octets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -10,14 +11,14 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from typing import TypeAlias
 
     from stompauth.client.stomp_client import StompClient
 
     #: What a message is given to. What it returns is awaited, if that can be, before the
     #: subscription's next message comes; an exception is logged.
-    MessageCallback: TypeAlias = Callable[["Message"], Awaitable[object] | None]
+    MessageCallback: TypeAlias = Callable[["Message"], object]
 
 #: What a waiting message takes besides its body.
 _OVERHEAD: Final = 1024
@@ -106,9 +107,9 @@ class Subscription:
             message = self._waiting.popleft()
             self._size -= len(message.body) + _OVERHEAD
             try:
-                waiting = self._callback(message)
-                if waiting is not None:
-                    await waiting
+                result = self._callback(message)
+                if isinstance(result, Awaitable):
+                    await result
             except Exception:
                 self._log.failure(
                     "a callback for {destination} failed", destination=self.destination

@@ -39,7 +39,7 @@ async def fetch_ticket(agent: IAgent, url: str, token: str, origin: str | None) 
         answer = json.loads(await read_body(response, _MAX_ANSWER))
     except (ValueError, RecursionError):
         answer = None
-    if response.code == 200 and response.previousResponse is None:
+    if response.code == 200:
         ticket = _member(answer, "ticket")
         if not _TICKET.fullmatch(ticket):
             raise ConnectFailed("bad-answer", status=response.code)

@@ -263,6 +263,7 @@ class SubscribingTests(ServiceCase):
         self.server.advance(1)
         connects = [frame for frame in script.frames if frame.command == "CONNECT"]
         self.assertEqual(len(connects), 2)
+        self.assertEqual(len(self.server._pumps), 1)
 
 
 class ReconnectingTests(ServiceCase):

@@ -292,6 +292,8 @@ class BufferTests(ClientCase):
         client.unblocked()
         self.server.result_of(client.send("/queue/work/a", b"x"))
         self.assertIsNone(self.successResultOf(fits))
+        client.blocked()
+        self.server.result_of(client.send("/queue/work/a", b"x"))
 
     def test_transport(self) -> None:
         """The transport says when it is full."""
@@ -367,12 +369,22 @@ class RenewalTests(ClientCase):
         self.assertTrue(client.is_connected)
 
     def test_no_fresh_token(self) -> None:
-        """The same token is not shown again; the session ends with it."""
-        token = self.token(lifetime=100)
-        self.connect(lambda: token)
-        self.server.advance(101)
+        """No token is shown twice; the session ends with the last one."""
+        shown: list[Frame] = []
+
+        class Renewals(Interceptor):
+            def pre_send(self, frame: Frame, session: Any) -> Frame:
+                if frame.headers.get("destination") == "/session/token":
+                    shown.append(frame)
+                return frame
+
+        self.serve(interceptors=[Renewals()])
+        tokens = [self.token(lifetime=100), self.token(lifetime=200)]
+        self.connect(lambda: tokens.pop(0) if len(tokens) > 1 else tokens[0])
+        self.server.advance(201)
         (reason,) = self.ends
         self.assertEqual((reason.code, reason.close_code), ("token-expired", 4401))
+        self.assertEqual(len(shown), 1)
 
     def test_tries_again(self) -> None:
         """When there is no token to be had, that is logged, and tried again until the end."""
@@ -464,6 +476,17 @@ class BadServerTests(ClientCase):
         self.server.advance(1)
         self.assertIsNone(self.successResultOf(leaving))
         self.assertEqual(self.reason().code, "disconnected")
+
+    def test_message_after_disconnect(self) -> None:
+        """What comes after DISCONNECT is not for anybody."""
+        client = self.connect()
+        client.subscribe("/topic/x", self.fail).addErrback(lambda _: None)
+        client.disconnect()
+        headers = {"destination": "/topic/x", "message-id": "1", "subscription": "1"}
+        self.script.send(Frame("MESSAGE", headers))
+        self.server.advance(5)
+        self.assertEqual(self.reason().code, "disconnected")
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_close_without_hanging_up(self) -> None:
         """So is one that closes the WebSocket and keeps the connection."""

@@ -60,6 +60,17 @@ class CallbackTests(ClientCase):
         self.assertEqual(self.begun, ["1", "2", "3"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
 
+    def test_result(self) -> None:
+        """What a callback returns and cannot be awaited is passed over."""
+
+        def count(message: Message) -> int:
+            self.begun.append(message.text)
+            return len(self.begun)
+
+        self.server.result_of(self.client.subscribe("/topic/rooms/lobby", count))
+        self.publish("1", "2")
+        self.assertEqual(self.begun, ["1", "2"])
+
     def test_too_slow(self) -> None:
         """Messages that wait for a callback are bounded; beyond that the session ends."""
         self.settings = replace(self.settings, receive_buffer=10_000)

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from stompauth.errors import ConnectFailed, Refused
 from stompauth.interceptors.interceptor import Interceptor
-from tests.client.servers import ClientCase, ScriptedServer, canned
+from tests.client.servers import ClientCase, ScriptedServer, _Chooser, canned
 
 
 class HandshakeTests(ClientCase):
@@ -32,6 +32,23 @@ class HandshakeTests(ClientCase):
         error = self.failure(self.connecting())
         self.assertEqual((error.code, error.status), ("handshake-denied", 403))
         self.assertTrue(error.is_final)
+
+    def test_ipv6(self) -> None:
+        """An IPv6 address has its brackets where it has to."""
+        heard: list[bytes] = []
+        receive = _Chooser.dataReceived
+
+        def record(chooser: _Chooser, data: bytes) -> None:
+            heard.append(data)
+            receive(chooser, data)
+
+        self.patch(_Chooser, "dataReceived", record)
+        self.server.site = script = ScriptedServer(self.clock)
+        self.server.url = "https://[2001:db8::1]:8443"
+        self.connect()
+        for head in heard[:2]:
+            self.assertIn(b"\r\nHost: [2001:db8::1]:8443\r\n", head)
+        self.assertEqual(script.frames[0].headers["host"], "2001:db8::1")
 
     def test_busy(self) -> None:
         """A handshake may say when to come back, too."""

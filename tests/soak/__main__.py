@@ -236,7 +236,10 @@ async def soak(loop: Any, arguments: argparse.Namespace, directory: Path) -> int
     await warm_up.run(min(30, arguments.minutes * 60 / 4))
     before = await quiet(server, visitors)
     visits = Soak(visitors, arguments.sessions)
-    await visits.run(arguments.minutes * 60)
+    running = Deferred.fromCoroutine(visits.run(arguments.minutes * 60))
+    await deferLater(loop, arguments.minutes * 60 / 2, lambda: None)
+    during = await server.held()
+    await running
     after = await quiet(server, visitors, before)
     server.transport.closeStdin()
     await server.ended
@@ -249,6 +252,7 @@ async def soak(loop: Any, arguments: argparse.Namespace, directory: Path) -> int
         "scenarios": dict(sorted(visits.visits.items())),
         "slowest": {name: round(seconds, 3) for name, seconds in visitors.slowest.items()},
         "before": before,
+        "during": during,
         "after": after,
         "wrong": wrong,
     }
