@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from stompauth.interfaces import IAuthorizer
 
 
+_log = Logger()
+
+
 def make_service(config: Config, reactor: Any) -> IService:
     """Make all that a configuration asks for.
 
@@ -87,9 +90,12 @@ def make_application(config: Config, verifier: JWTVerifier, reactor: Any) -> Sto
 
 
 def make_authorizers(config: Config, reactor: Any) -> list[IAuthorizer]:
-    """Make the rules, and what else is asked."""
+    """Make the rules, and what else is asked; a rule that can never decide is logged."""
     authorization = config.authorization
-    authorizers: list[IAuthorizer] = [Rules(config.rules, on_deny=authorization.on_deny)]
+    rules = Rules(config.rules, on_deny=authorization.on_deny)
+    for rule in rules.unreachable():
+        _log.warn("the rule {rule} never decides: earlier ones cover it", rule=rule.label)
+    authorizers: list[IAuthorizer] = [rules]
     if authorization.http:
         authorizers.append(
             HTTPAuthorizer(

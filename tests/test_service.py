@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from stompauth.authorization.rules import Rule
 from stompauth.config import load
 from stompauth.interceptors.authenticate import Authenticate
 from stompauth.interceptors.authorize import Authorize
@@ -194,6 +196,18 @@ class MakeServiceTests(SynchronousTestCase):
         self.successResultOf(self.service.stopService())
         self.service.startService()
         self.assertEqual(len(self.reactor.tcpServers), 6)
+
+    def test_rules_that_never_decide(self) -> None:
+        """A rule that an earlier one covers whole is named in the log at start."""
+        events: list[LogEvent] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        make_service(self.config, self.reactor)
+        self.assertEqual([event for event in events if "rule" in event], [])
+        covered = Rule.__str__(self.config.rules[0])
+        config = replace(self.config, rules=self.config.rules * 2)
+        make_service(config, self.reactor)
+        self.assertEqual([event["rule"] for event in events if "rule" in event], [covered])
 
     def test_application(self) -> None:
         """Limits, paths and the chain are those of the configuration."""
