@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import tomllib
 from dataclasses import fields, is_dataclass
 from datetime import date
@@ -289,6 +290,21 @@ class LoadTests(ConfigCase):
         config = from_mapping(changed(limits=limits, tickets=tickets), Path())
         self.assertEqual(config.limits.sessions, 0)
         self.assertEqual(config.tickets.max_total, 0)
+
+    def test_entry_point(self) -> None:
+        """An interceptor may be named by the entry point of a package that is installed."""
+        directory = self.directory()
+        (directory / "offered.py").write_text("from tests.test_config import Audit as Offered\n")
+        metadata = directory / "offered-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: offered\nVersion: 1.0\n")
+        offer = "[stompauth.interceptors]\nmy-audit = offered:Offered\n"
+        (metadata / "entry_points.txt").write_text(offer)
+        self.patch(sys, "path", [*sys.path, str(directory)])
+        config = from_mapping(changed(interceptors=[{"use": "my-audit", "topic": "/a"}]), Path())
+        self.assertEqual(type(config.interceptors[0].interceptor).__name__, "Audit")
+        found = self.refused(changed(interceptors=[{"use": "your-audit"}]))
+        self.assertIn("0 entry points", found["interceptors[0].use"])
 
     def test_interceptors(self) -> None:
         """Interceptors are made, in order, with their settings."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import entry_points
 from operator import attrgetter
+from typing import Any, Final
 
 from stompauth.authorization.decision import OnDeny
 from stompauth.authorization.pattern import Pattern
@@ -15,6 +17,9 @@ from stompauth.authorization.rules import Rule, allow, deny
 from stompauth.config.values import InterceptorConfig
 from stompauth.errors import ConfigError, Mistake
 from stompauth.interfaces import IInterceptor
+
+#: The group of entry points that packages offer interceptors by.
+INTERCEPTORS: Final = "stompauth.interceptors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,12 @@ class RuleTable:
 def make_interceptor(where: str, table: dict[str, object]) -> InterceptorConfig:
     settings = dict(table)
     use = settings.pop("use", None)
-    if not isinstance(use, str) or not re.fullmatch(r"[\w.]+:[\w.]+", use):
-        raise _mistaken(f"{where}.use", "must be a string such as package.module:Name")
-    module, _, name = use.partition(":")
+    if not isinstance(use, str) or not re.fullmatch(r"[\w.]+:[\w.]+|[\w-]+", use):
+        raise _mistaken(
+            f"{where}.use", "must be a string such as package.module:Name, or an entry point's name"
+        )
     try:
-        factory = attrgetter(name)(importlib.import_module(module))
+        factory = _imported(use)
     except Exception as error:
         raise _mistaken(f"{where}.use", f"cannot be imported: {_told(error)}") from error
     try:
@@ -48,6 +54,24 @@ def make_interceptor(where: str, table: dict[str, object]) -> InterceptorConfig:
     if not IInterceptor.providedBy(interceptor):
         raise _mistaken(f"{where}.use", "makes nothing that provides IInterceptor")
     return InterceptorConfig(use, settings, interceptor)
+
+
+def _imported(use: str) -> Callable[..., Any]:
+    """What ``package.module:Name``, or the name of an entry point, stands for.
+
+    :raises Exception: it cannot be imported.
+    """
+    factory: Callable[..., Any]
+    if ":" in use:
+        module, _, name = use.partition(":")
+        factory = attrgetter(name)(importlib.import_module(module))
+    else:
+        found = entry_points(group=INTERCEPTORS, name=use)
+        if len(found) != 1:
+            raise LookupError(f"{len(found)} entry points of {INTERCEPTORS} have that name")
+        (entry_point,) = found
+        factory = entry_point.load()
+    return factory
 
 
 def make_rule(where: str, written: RuleTable) -> Rule:
