@@ -246,11 +246,17 @@ async def soak(loop: Any, arguments: argparse.Namespace, directory: Path) -> int
     wrong = [*warm_up.mistakes, *visits.mistakes, *differences(before, after)]
     if server.errors:
         wrong.append(server.errors.decode(errors="replace"))
+    seconds = [round(found, 3) for found in sorted(visitors.revocations)] or [0.0]
     report = {
         "seed": arguments.seed,
         "visits": sum(visits.visits.values()),
         "scenarios": dict(sorted(visits.visits.items())),
-        "slowest": {name: round(seconds, 3) for name, seconds in visitors.slowest.items()},
+        "revocations": {
+            "number": len(seconds),
+            "median": seconds[len(seconds) // 2],
+            "99%": seconds[len(seconds) * 99 // 100],
+            "slowest": seconds[-1],
+        },
         "before": before,
         "during": during,
         "after": after,
