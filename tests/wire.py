@@ -209,8 +209,9 @@ class WebSocket:
 def client_frame(opcode: int, payload: bytes, fin: bool = True) -> bytes:
     """A masked frame (RFC 6455 section 5.2)."""
     mask = b"\x01\x02\x03\x04"
-    masked = bytes(octet ^ mask[i % 4] for i, octet in enumerate(payload))
     length = len(payload)
+    key = (mask * (length // 4 + 1))[:length]
+    masked = (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(length)
     if length < 126:
         head = struct.pack("!BB", opcode | (0x80 if fin else 0), 0x80 | length)
     elif length < 65536:

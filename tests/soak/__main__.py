@@ -39,7 +39,7 @@ Held: TypeAlias = dict[str, int]
 PATIENCE: Final = 60
 
 #: Octets of memory by which the server may have grown: what its tables keep for a while (used
-#: tickets, revocations, verified tokens), and what the allocator does not give back.
+#: tickets, revocations), and what the allocator does not give back.
 MARGIN: Final = 16 * 1024 * 1024
 
 #: What has to be as it was, when all is quiet; and what there has to be nothing of.

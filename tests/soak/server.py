@@ -48,6 +48,7 @@ def held(application: StompAuth) -> dict[str, int]:
     types = list(map(type, gc.get_objects()))
     connections = application._connections
     loop: Any = reactor
+    tickets: Any = application._tickets
     return {
         "sessions": len(application.sessions),
         "open_sessions": len(application._sessions.open_sessions),
@@ -58,6 +59,8 @@ def held(application: StompAuth) -> dict[str, int]:
         "descriptors": len(os.listdir("/proc/self/fd")),
         **{kind.__name__: sum(issubclass(found, kind) for found in types) for kind in COUNTED},
         **application._broker.counts(),
+        "tickets": len(tickets),
+        "revocations": len(application._revocations),
         "rss": pages * os.sysconf("SC_PAGE_SIZE"),
     }
 
