@@ -14,7 +14,7 @@ PYTHON = python3 python3.14 python3.13 python3.12 python3.11 python
 FUZZ_SECONDS = 600
 SOAK_MINUTES = 10
 # The real programs that tests/integration uses. Each has the name of its Debian package.
-PROGRAMS = chromium
+PROGRAMS = chromium redis-server rabbitmq-server haproxy nginx
 
 VENV = .venv
 BIN = $(VENV)/bin

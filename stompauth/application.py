@@ -315,14 +315,19 @@ class StompAuth:
         destination: str,
         body: bytes | str,
         headers: Mapping[str, str] | None = None,
-    ) -> int:
+    ) -> Deferred[int]:
         """Send to a user's subscriptions of ``/user`` + destination, in all of his sessions.
 
         :param destination: such as ``/queue/notifications``.
-        :return: to how many sessions it went.
-        :raises Refused: ``bad-destination``.
+        :return: fires with how many sessions it went to.
+        :raises Refused: by the Deferred: ``bad-destination`` or ``no-such-destination``.
         """
-        return self._broker.send_to_user(user, _message(destination, body, headers))
+
+        async def send() -> int:
+            sent = self._broker.send_to_user(user, _message(destination, body, headers))
+            return sent if isinstance(sent, int) else await sent
+
+        return Deferred.fromCoroutine(send())
 
     def send_to_session(
         self,
@@ -330,17 +335,23 @@ class StompAuth:
         destination: str,
         body: bytes | str,
         headers: Mapping[str, str] | None = None,
-    ) -> bool:
+    ) -> Deferred[bool]:
         """Send to one session's subscriptions of ``/user`` + destination.
 
-        :return: whether it went to the session; False if it is not here, or has not subscribed.
-        :raises Refused: ``bad-destination``.
+        :return: fires with whether it went to the session; it does not if it is not here, or has
+            not subscribed.
+        :raises Refused: by the Deferred: ``bad-destination`` or ``no-such-destination``.
         """
-        message = _message(destination, body, headers)
-        session = self.sessions.get(session_id)
-        if session is None:
-            return False
-        return bool(self._broker.send_to_user(session.user, message, session_id))
+
+        async def send() -> bool:
+            message = _message(destination, body, headers)
+            session = self.sessions.get(session_id)
+            if session is None:
+                return False
+            sent = self._broker.send_to_user(session.user, message, session_id)
+            return bool(sent if isinstance(sent, int) else await sent)
+
+        return Deferred.fromCoroutine(send())
 
     def revoke(
         self,

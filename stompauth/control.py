@@ -195,7 +195,7 @@ class ControlResource(Resource):
     async def _send_to_user(self, segment: bytes, request: Request) -> Answer:
         user = _user_name(_segment(segment))
         body = _body(request, required=("destination", "body"), optional=("headers",))
-        return {"sessions": self._application.send_to_user(user, **body)}
+        return {"sessions": await self._application.send_to_user(user, **body)}
 
     def _session(self, segment: bytes) -> Session:
         session = self._application.sessions.get(_segment(segment))

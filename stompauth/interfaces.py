@@ -185,10 +185,13 @@ class IBroker(Interface):
         :raises Refused: what one of them would be refused with; then nothing was done.
         """
 
-    def send_to_user(user: str, message: Message, session_id: str | None = None) -> int:
+    def send_to_user(
+        user: str, message: Message, session_id: str | None = None
+    ) -> Awaitable[int] | int:
         """Deliver to the user's subscriptions of ``/user`` + the message's destination.
 
-        :param session_id: of the user's sessions the only one that gets it; None for all.
+        :param session_id: of the user's sessions in this process the only one that gets it, and
+            then this does not wait; None for all, wherever they are.
         :return: to how many sessions it went.
         :raises Refused: ``no-such-destination`` when that destination is no ``/queue/**``.
         """

@@ -376,7 +376,13 @@ class SendToSessionTests(HandlersTestCase):
             client.send("SUBSCRIBE", id="p", destination="/user/queue/private")
         assert other.connected is not None
         session_id = other.connected.headers["session"]
-        self.assertTrue(self.app.send_to_session(session_id, "/queue/private", "x"))
+        self.assertTrue(
+            self.successResultOf(self.app.send_to_session(session_id, "/queue/private", "x"))
+        )
         self.assertEqual((len(other.frames()), self.client.frames()), (1, []))
-        self.assertFalse(self.app.send_to_session(session_id, "/queue/other", "x"))
-        self.assertFalse(self.app.send_to_session("nobody", "/queue/private", "x"))
+        self.assertFalse(
+            self.successResultOf(self.app.send_to_session(session_id, "/queue/other", "x"))
+        )
+        self.assertFalse(
+            self.successResultOf(self.app.send_to_session("nobody", "/queue/private", "x"))
+        )

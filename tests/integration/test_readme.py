@@ -126,7 +126,8 @@ def test_embedding() -> None:
     exec(README["python"][0], names)
     assert set(root.children) == {b"ticket", b"stomp"}
     assert len(service.services) == 1
-    assert names["app"].send_to_user("alice", "/queue/notices", b"hello") == 0
+    sent = names["app"].send_to_user("alice", "/queue/notices", b"hello")
+    assert sent.result == 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

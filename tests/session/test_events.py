@@ -134,7 +134,9 @@ class EventsTests(SynchronousTestCase):
         @application.stompauth.on("subscribed")
         def welcome(session: Any, subscription: Any) -> None:
             send = application.stompauth.send_to_session
-            found.append(send(session.session_id, "/queue/private", "welcome"))
+            found.append(
+                self.successResultOf(send(session.session_id, "/queue/private", "welcome"))
+            )
 
         client = application.connect()
         client.send("SUBSCRIBE", id="1", destination="/user/queue/private")

@@ -588,8 +588,13 @@ class RulesTests(SessionTestCase):
         """The application sends to a user, and learns to how many sessions it went."""
         self.client.send("SUBSCRIBE", id="p", destination="/user/queue/private")
         send = self.application.stompauth.send_to_user
-        self.assertEqual(send("alice", "/queue/private", "hi", {"code": "x", "a": "b"}), 1)
-        self.assertEqual(send("bob", "/queue/private", "hi"), 0)
+        sent = send("alice", "/queue/private", "hi", {"code": "x", "a": "b"})
+        self.assertEqual(self.successResultOf(sent), 1)
+        self.assertEqual(self.successResultOf(send("bob", "/queue/private", "hi")), 0)
+        self.assertEqual(
+            self.failureResultOf(send("bob", "/topic/x", "hi"), Refused).value.code,
+            "no-such-destination",
+        )
         headers = self.client.frame().headers
         self.assertEqual((headers["a"], "code" in headers), ("b", False))
 
