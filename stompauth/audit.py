@@ -21,6 +21,7 @@ EVENTS: Final = {
     "ticket-issued": (LogLevel.info, "ticket for {user} at {address}"),
     "ticket-refused": (LogLevel.warn, "no ticket for {address}: {reason}"),
     "ticket-replayed": (LogLevel.warn, "a used ticket of {user} came again, from {address}"),
+    "connections-refused": (LogLevel.warn, "too many connections from {address}"),
     "handshake-denied": (LogLevel.warn, "handshake from {address} denied: {status} {reason}"),
     "connected": (LogLevel.info, "session {session} of {user} at {address} connected"),
     "connect-refused": (

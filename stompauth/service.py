@@ -50,7 +50,17 @@ def make_service(config: Config, reactor: Any) -> IService:
     if config.logout.path:
         logout = application.logout_resource(LogoutVerifier(verifier, reactor))
         resources[config.logout.path.encode("ascii")] = logout
-    site = StrictSite(PathRouter(resources), reactor, config.limits.http_timeout)
+    limits = config.limits
+    # At accept, everybody behind such a listener still has the proxy's address.
+    is_proxied = any(description.startswith("haproxy:") for description in config.listen)
+    site = StrictSite(
+        PathRouter(resources),
+        reactor,
+        limits.http_timeout,
+        connections=limits.sessions,
+        connections_per_address=0 if is_proxied else limits.sessions_per_address,
+        trusted_proxies=config.trusted_proxies,
+    )
     inner: Service = application.service()
     if config.control.listen:
         control_site = make_control_site(config, application, reactor)

@@ -48,10 +48,11 @@ class Socket:
     """
 
     def __init__(self, site: Site, host: str = "192.0.2.1", lingers: bool = False) -> None:
-        protocol = site.buildProtocol(None)
+        peer = IPv4Address("TCP", host, 54321)
+        protocol = site.buildProtocol(peer)
         self.lingers = lingers
         self.transport = (LingeringTransport if lingers else FakeTransport)(
-            protocol, isServer=True, peerAddress=IPv4Address("TCP", host, 54321)
+            protocol, isServer=True, peerAddress=peer
         )
         self.lost = False
         protocol.makeConnection(self.transport)

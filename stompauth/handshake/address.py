@@ -20,6 +20,11 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
     return mapped or address
 
 
+def _address_of(peer: IAddress | None) -> IPv4Address | IPv6Address | None:
+    host = getattr(peer, "host", None)
+    return _parse(host) if isinstance(host, str) else None
+
+
 class ClientAddress:
     """Finds the client's address, behind proxies that are trusted and no others.
 
@@ -38,9 +43,8 @@ class ClientAddress:
         :param forwarded: the values of all ``X-Forwarded-For`` headers.
         :return: an IP address, or ``unknown`` for a Unix socket that says nothing.
         """
-        host = getattr(peer, "host", None)
-        address = _parse(host) if isinstance(host, str) else None
-        if not self._trusted or (address is not None and not self._trusts(address)):
+        address = _address_of(peer)
+        if not self.is_proxy(peer):
             return str(address) if address is not None else "unknown"
         for text in reversed(b",".join(forwarded).split(b",")):
             hop = _parse(text.strip().decode("ascii", "replace"))
@@ -50,6 +54,11 @@ class ClientAddress:
             if not self._trusts(hop):
                 break
         return str(address) if address is not None else "unknown"
+
+    def is_proxy(self, peer: IAddress | None) -> bool:
+        """Whether the other end of a socket is a trusted proxy, with many clients behind it."""
+        address = _address_of(peer)
+        return bool(self._trusted) and (address is None or self._trusts(address))
 
     def _trusts(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self._trusted)

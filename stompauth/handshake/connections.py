@@ -1,15 +1,23 @@
-"""How many sockets there are, in all, per address and per user."""
+"""How many sockets there are: in all, per address and per user."""
 
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 
+from stompauth.audit import audit
 from stompauth.errors import Denied
+from stompauth.handshake.address import network_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IAddress
+
+    from stompauth.handshake.address import ClientAddress
     from stompauth.settings import Limits
 
 
@@ -56,6 +64,62 @@ def _decrement(counts: Counter[Any], key: object) -> None:
     counts[key] -= 1
     if not counts[key]:
         del counts[key]
+
+
+class HTTPConnections:
+    """The counts of sockets that speak HTTP: from accept until they end or become WebSockets.
+
+    A WebSocket is counted by :class:`Connections` from its handshake on.
+
+    :param total: how many there may be; 0 for any number.
+    :param per_address: how many of one IPv4 address or IPv6 /64; 0 for any number. Unix sockets
+        and trusted proxies have no such bound: many clients stand behind one of them.
+    :param addresses: knows the trusted proxies.
+    """
+
+    def __init__(self, total: int, per_address: int, addresses: ClientAddress) -> None:
+        self._limit = total
+        self._limit_per_address = per_address
+        self._addresses = addresses
+        self._total = 0
+        self._by_address: Counter[str] = Counter()
+        self._noted: set[str] = set()
+
+    def __len__(self) -> int:
+        return self._total
+
+    def claim(self, peer: IAddress | None) -> Callable[[], None] | None:
+        """Count a socket that was accepted.
+
+        :return: gives its place back, to be called once; None when there are too many.
+        """
+        if self._limit and self._total >= self._limit:
+            self._note("all addresses")
+            return None
+        address = self._addresses.of(peer, ())
+        network = None
+        if address != "unknown" and not self._addresses.is_proxy(peer):
+            network = network_of(address)
+            limit = self._limit_per_address
+            if limit and self._by_address[network] >= limit:
+                self._note(network)
+                return None
+            self._by_address[network] += 1
+        self._total += 1
+        return partial(self._release, network)
+
+    def _release(self, network: str | None) -> None:
+        self._total -= 1
+        self._noted.discard("all addresses")
+        if network is not None:
+            _decrement(self._by_address, network)
+            self._noted.discard(network)
+
+    def _note(self, what: str) -> None:
+        # Once, until there is room again: what is refused costs an attacker nothing.
+        if what not in self._noted:
+            self._noted.add(what)
+            audit("connections-refused", address=what)
 
 
 class Connections:

@@ -10,13 +10,15 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
+from stompauth.handshake.address import ClientAddress
+from stompauth.handshake.connections import HTTPConnections
 from stompauth.handshake.responses import NotFound
 from stompauth.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
     from twisted.web.http_headers import Headers
 
@@ -53,6 +55,7 @@ class StrictHTTPChannel(HTTPChannel):
     max_body = MAX_BODY
     transport: Any
     _head_call: IDelayedCall | None = None
+    release_place: Callable[[], None] | None = None
 
     def dataReceived(self, data: bytes) -> None:
         """Start the clock of a request with its first octet; take nothing behind the last one."""
@@ -121,7 +124,14 @@ class StrictHTTPChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Stop the clock."""
         self._stop_head_clock()
+        self.handed_over()
         super().connectionLost(reason)
+
+    def handed_over(self) -> None:
+        """The socket speaks HTTP no more: it is gone, or has become a WebSocket."""
+        release, self.release_place = self.release_place, None
+        if release is not None:
+            release()
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Name ourselves in ``Server``, and nothing of what we are made of."""
@@ -143,6 +153,11 @@ class StrictSite(Site):
     :param clock: for the time-outs.
     :param http_timeout: seconds that a whole request may take.
     :param max_body: octets of a body at most.
+    :param connections: sockets that may speak HTTP at a time; 0 for any number. A further one is
+        closed as it is accepted. A WebSocket has an end of its own, and does not count here.
+    :param connections_per_address: likewise of one IPv4 address or IPv6 /64. Unix sockets and
+        trusted proxies are not counted so.
+    :param trusted_proxies: networks such as ``10.0.0.0/8``, with many clients behind an address.
     """
 
     displayTracebacks = False
@@ -153,6 +168,10 @@ class StrictSite(Site):
         clock: IReactorTime,
         http_timeout: float = 10,
         max_body: int = MAX_BODY,
+        *,
+        connections: int = 0,
+        connections_per_address: int = 0,
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
         class Channel(StrictHTTPChannel):
             """A channel of this site."""
@@ -166,8 +185,20 @@ class StrictSite(Site):
             reactor=clock,
             parsePOSTFormSubmission=False,
         )
+        self._connections = HTTPConnections(
+            connections, connections_per_address, ClientAddress(trusted_proxies)
+        )
         # HTTPFactory types it as what may also speak HTTP/2.
         self.protocol = Channel  # type: ignore[assignment, method-assign]
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Make the channel of a socket that was accepted; None, and it is closed."""
+        release = self._connections.claim(addr)
+        if release is None:
+            return None
+        channel: Any = super().buildProtocol(addr)
+        channel.release_place = release
+        return channel
 
     def acceptableProtocols(self) -> list[bytes]:
         """HTTP/1.1 alone; twisted.web would agree on HTTP/2 over TLS wherever h2 is installed."""

@@ -27,6 +27,7 @@ from stompauth.audit import audit
 from stompauth.errors import Denied
 from stompauth.handshake.admission import HandshakeRequest
 from stompauth.handshake.responses import NotFound
+from stompauth.handshake.site import StrictHTTPChannel
 from stompauth.settings import Limits, WebSocketSettings
 from stompauth.version import __version__
 
@@ -383,7 +384,11 @@ class WebSocketResource:
                 forwarded.setRawHeaders(name, values)
         request.requestHeaders = forwarded
         request.content = BytesIO()
-        return AutobahnResource(_ForOneRequest(self._factory, handshake)).render(request)
+        channel = request.channel
+        response = AutobahnResource(_ForOneRequest(self._factory, handshake)).render(request)
+        if isinstance(channel, StrictHTTPChannel):
+            channel.handed_over()
+        return response
 
     def _read(self, request: Request, address: str) -> HandshakeRequest:
         """Check the head of the request, in the order of the contract."""

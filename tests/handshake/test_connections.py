@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.errors import Denied
-from stompauth.handshake.connections import Connections
+from stompauth.handshake.address import ClientAddress
+from stompauth.handshake.connections import Connections, HTTPConnections
 from stompauth.settings import Limits
+
+CLIENT = IPv4Address("TCP", "192.0.2.1", 1)
+PROXY = IPv4Address("TCP", "10.0.0.1", 1)
+UNIX = UNIXAddress(None)
+
+
+class HTTPConnectionsTests(SynchronousTestCase):
+    """HS-7: sockets that speak HTTP are counted from accept on, and given back once."""
+
+    def connections(self, total: int = 0, per_address: int = 0) -> HTTPConnections:
+        return HTTPConnections(total, per_address, ClientAddress(["10.0.0.0/8"]))
+
+    def test_in_all(self) -> None:
+        """There are no more than there may be, whoever they are from."""
+        connections = self.connections(total=2)
+        places = [connections.claim(PROXY), connections.claim(UNIX)]
+        self.assertIsNone(connections.claim(CLIENT))
+        places[0]()
+        self.assertIsNotNone(connections.claim(CLIENT))
+        self.assertEqual(len(connections), 2)
+
+    def test_per_address(self) -> None:
+        """One network has no more than its share; a proxy's address is many clients'."""
+        connections = self.connections(per_address=2)
+        first = connections.claim(IPv6Address("TCP", "2001:db8::1", 1))
+        connections.claim(IPv6Address("TCP", "2001:db8::2", 1))
+        self.assertIsNone(connections.claim(IPv6Address("TCP", "2001:db8::3", 1)))
+        for peer in (PROXY, UNIX) * 3:
+            self.assertIsNotNone(connections.claim(peer))
+        first()
+        self.assertIsNotNone(connections.claim(IPv6Address("TCP", "2001:db8::3", 1)))
+
+    def test_told_once(self) -> None:
+        """LG-3: the log says once that there are too many, until there is room again."""
+        connections = self.connections(per_address=1)
+        with capturedLogs() as events:
+            place = connections.claim(CLIENT)
+            for _ in range(100):
+                connections.claim(CLIENT)
+            place()
+            connections.claim(CLIENT)
+            connections.claim(CLIENT)
+        self.assertEqual([event["address"] for event in events], ["192.0.2.1"] * 2)
 
 
 class ConnectionsTests(SynchronousTestCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -57,6 +58,23 @@ class StrictSiteTests(SynchronousTestCase):
         for _ in range(3):
             self.assertEqual(self.send("GET /echo HTTP/1.1", "Host: x"), 200)
         self.assertFalse(self.socket.lost)
+
+    def test_too_many_connections(self) -> None:
+        """HS-7: a connection too many is closed at accept; one that ends makes room."""
+        site = StrictSite(
+            PathRouter({b"/echo": self.echo}),
+            self.clock,
+            connections=3,
+            connections_per_address=2,
+        )
+        held = [Socket(site) for _ in range(2)]
+        peers = [IPv4Address("TCP", host, 1) for host in ("192.0.2.1", "192.0.2.2", "192.0.2.3")]
+        self.assertIsNone(site.buildProtocol(peers[0]))
+        other = site.buildProtocol(peers[1])
+        self.assertIsNone(site.buildProtocol(peers[2]))
+        held[0].lose()
+        self.assertIsNotNone(site.buildProtocol(peers[0]))
+        self.assertIsNotNone(other)
 
     def test_server_header(self) -> None:
         """TK-16: the Server header tells nothing of what we are made of."""

@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from stompauth.errors import Unavailable
 from stompauth.handshake.admission import HandshakeRequest
+from stompauth.handshake.site import PathRouter, StrictSite
 from stompauth.handshake.websocket import FRAME_COST
 from stompauth.interfaces import ITicketStore
 from stompauth.settings import Limits, TicketSettings, WebSocketSettings
@@ -291,6 +292,22 @@ class HandshakeTests(SynchronousTestCase):
         # The limit of the address came before the take: the ticket is good still.
         self.assertEqual(self.open(f"/stomp?ticket={ticket}").status, 101)
         self.assertEqual(self.application.stompauth._connections.total, 2)
+
+    def test_http_place(self) -> None:
+        """HS-7: a socket that has become a WebSocket leaves its place among those of HTTP, once."""
+        self.site = StrictSite(
+            PathRouter(self.application.stompauth.resources()),
+            self.application.clock,
+            connections=1,
+        )
+        sockets = [self.open() for _ in range(3)]
+        waiting = Socket(self.site)
+        self.assertIsNone(self.site.buildProtocol(None))
+        for socket in sockets:
+            socket.socket.lose()
+        self.assertIsNone(self.site.buildProtocol(None))
+        waiting.lose()
+        self.assertEqual(self.open().status, 101)
 
     def test_user_limit(self) -> None:
         """HS-7: a user has no more sockets than he may, though he held the tickets before."""
