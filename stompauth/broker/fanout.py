@@ -30,6 +30,7 @@ def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int)
         that would hold more overflows instead.
     """
     delivery = Delivery(message)
+    held: Delivery | None = None
     for subscription in subscriptions:
         # A receiver before it may have ended a session.
         if not subscription.active:
@@ -39,7 +40,10 @@ def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int)
             if limit and len(unacked) >= limit:
                 subscription.subscriber.overflow(subscription)
                 continue
-            unacked[message.message_id] = delivery
+            if held is None:
+                # It never comes again, so that its id is all that has to be known of it.
+                held = Delivery(message.without_content())
+            unacked[message.message_id] = held
         subscription.subscriber.deliver(subscription, delivery)
     message.forget_template()
 

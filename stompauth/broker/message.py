@@ -175,6 +175,10 @@ class Message:
             message_id=self.message_id,
         )
 
+    def without_content(self) -> Message:
+        """Its id and destination alone."""
+        return Message(self.destination, {}, b"", message_id=self.message_id)
+
     def _shared_headers(self) -> dict[str, str]:
         ours = {"destination": self.shown, "message-id": self.message_id}
         # Ours stand first, and are not the sender's to say.

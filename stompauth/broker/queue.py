@@ -23,6 +23,7 @@ class Queue:
     :ivar key: its name.
     :ivar held: how many messages it is answerable for: those that wait, and those that were
         delivered and are not acknowledged yet.
+    :ivar opened_by: the user that it came to be for, or None for the application.
     :ivar ready: the consumers that have credit, the next one first.
     :ivar has_lost: whether the log says already that messages of it were lost.
     """
@@ -36,11 +37,13 @@ class Queue:
         "has_lost",
         "held",
         "key",
+        "opened_by",
         "ready",
     )
 
-    def __init__(self, key: QueueKey) -> None:
+    def __init__(self, key: QueueKey, opened_by: str | None) -> None:
         self.key = key
+        self.opened_by = opened_by
         self.held = 0
         self.has_lost = False
         self.ready: OrderedDict[Subscription, None] = OrderedDict()

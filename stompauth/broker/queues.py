@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -10,10 +10,11 @@ from twisted.logger import Logger
 
 from stompauth.authorization.destination import DEAD_LETTER_PREFIX, MAX_BYTES, Destination
 from stompauth.broker.queue import Queue
+from stompauth.broker.shares import Shares
 from stompauth.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from stompauth.broker.message import Message
     from stompauth.broker.queue import QueueKey
@@ -37,7 +38,9 @@ class Queues:
 
     :param limits: ``queue_messages``, ``queue_bytes`` and ``max_deliveries``. Messages that were
         delivered and are not acknowledged yet count: they may come back.
-    :param has_room: whether so many more destinations fit.
+        One user's messages, and the queues that came to be for him, take no more than
+        :class:`.Shares` says.
+    :param room: how many more destinations fit.
     :param now: tells the seconds since the epoch.
     :ivar size: bytes that all queues hold, as :attr:`.Message.size` counts them.
     :ivar lost: how many dead letters were lost because there was no room for them.
@@ -45,17 +48,17 @@ class Queues:
 
     _log = Logger()
 
-    def __init__(
-        self, limits: Limits, has_room: Callable[[int], bool], now: Callable[[], float]
-    ) -> None:
+    def __init__(self, limits: Limits, room: Callable[[], float], now: Callable[[], float]) -> None:
         self._limits = limits
-        self._has_room = has_room
+        self._room = room
         self._now = now
         self._table: dict[QueueKey, Queue] = {}
         # Delivering calls sessions, and they call back. What that makes deliverable waits here
         # for the outermost call, so that no depth of calls follows from what clients do.
         self._due: OrderedDict[Queue, None] = OrderedDict()
         self._serving = False
+        self._bytes = Shares()
+        self._opened = Shares()
         self.size = 0
         self.lost = 0
 
@@ -73,8 +76,8 @@ class Queues:
         :raises Refused: ``limit`` when it would be one destination too many; ``bad-destination``
             when the name leaves no room for that of the dead-letter queue.
         """
-        self._check_new([key])
-        queue = self._open(key)
+        self._check_new({key: subscription.subscriber.user})
+        queue = self._open(key, subscription.subscriber.user)
         subscription.active = True
         queue.add_consumer(subscription)
         self._serve(queue)
@@ -100,19 +103,23 @@ class Queues:
         :param accepted: what will have been acknowledged before, each once.
         :raises Refused: ``queue-full``, or as for :meth:`subscribe`.
         """
-        counts: dict[QueueKey, int] = {}
-        size = 0
+        counts: Counter[QueueKey] = Counter()
+        sizes: Counter[str | None] = Counter()
+        openers: dict[QueueKey, str | None] = {}
         for key, delivery in accepted:
-            counts[key] = counts.get(key, 0) - 1
-            size -= delivery.message.size
+            counts[key] -= 1
+            sizes[delivery.message.sender_user] -= delivery.message.size
         for key, message in messages:
             queue = self._table.get(key)
+            if queue is None:
+                openers.setdefault(key, message.sender_user)
             if queue is None or not queue.keeps_nothing:
-                counts[key] = counts.get(key, 0) + 1
-                size += message.size
-        self._check_new(counts)
+                counts[key] += 1
+                sizes[message.sender_user] += message.size
+        self._check_new(openers)
         limit = self._limits.queue_bytes
-        if limit and size > 0 and self.size + size > limit:
+        size = sum(sizes.values())
+        if limit and size > 0 and not self._bytes.leaves_room(sizes, limit - self.size - size):
             raise Refused("queue-full")
         if self._limits.queue_messages:
             for key, count in counts.items():
@@ -120,9 +127,9 @@ class Queues:
 
     def put(self, key: QueueKey, message: Message) -> None:
         """Add a message that was checked."""
-        queue = self._open(key)
+        queue = self._open(key, message.sender_user)
         queue.put(message)
-        self.size += message.size
+        self._hold(message)
         self._serve(queue)
 
     def settle(
@@ -168,8 +175,8 @@ class Queues:
                 self._serving = False
                 self._serve_all()
 
-    def _check_new(self, keys: Iterable[QueueKey]) -> None:
-        new = [key for key in keys if key not in self._table]
+    def _check_new(self, openers: Mapping[QueueKey, str | None]) -> None:
+        new = {key: opener for key, opener in openers.items() if key not in self._table}
         for key in new:
             if (
                 isinstance(key, str)
@@ -177,7 +184,7 @@ class Queues:
                 and len(key.encode()) > _LONGEST_PATH
             ):
                 raise Refused("bad-destination")
-        if new and not self._has_room(len(new)):
+        if new and not self._opened.leaves_room(Counter(new.values()), self._room() - len(new)):
             raise Refused("limit")
 
     def _check_length(self, key: QueueKey, more: int) -> None:
@@ -190,11 +197,16 @@ class Queues:
         if (queue.held if queue is not None else 0) > room:
             raise Refused("queue-full")
 
-    def _open(self, key: QueueKey) -> Queue:
+    def _open(self, key: QueueKey, opened_by: str | None) -> Queue:
         queue = self._table.get(key)
         if queue is None:
-            queue = self._table[key] = Queue(key)
+            queue = self._table[key] = Queue(key, opened_by)
+            self._opened.add(opened_by, 1)
         return queue
+
+    def _hold(self, message: Message) -> None:
+        self.size += message.size
+        self._bytes.add(message.sender_user, message.size)
 
     def _serve(self, queue: Queue) -> None:
         self._due[queue] = None
@@ -232,14 +244,17 @@ class Queues:
             message.forget_template()
         if queue.is_idle and self._table.get(queue.key) is queue:
             del self._table[queue.key]
+            self._opened.add(queue.opened_by, -1)
 
     def _shed_expired(self, queue: Queue) -> None:
         while (delivery := queue.first()) is not None and delivery.message.has_expired(self._now):
             self._bury(queue, queue.take(), "expired")
 
     def _release(self, queue: Queue, delivery: Delivery) -> None:
+        message = delivery.message
         queue.held -= 1
-        self.size -= delivery.message.size
+        self.size -= message.size
+        self._bytes.add(message.sender_user, -message.size)
 
     def _give_back(self, queue: Queue, delivery: Delivery) -> None:
         limit = self._limits.max_deliveries
@@ -255,10 +270,11 @@ class Queues:
             return
         letters = self._table.get(path)
         if letters is None:
-            if not self._has_room(1):
+            sender = delivery.message.sender_user
+            if not self._opened.leaves_room({sender: 1}, self._room() - 1):
                 self._lose(queue)
                 return
-            letters = self._open(path)
+            letters = self._open(path, sender)
         elif self._limits.queue_messages and letters.held >= self._limits.queue_messages:
             self._lose(letters)
             if letters.first() is None:
@@ -269,7 +285,7 @@ class Queues:
             destination=Destination.parse(path),
         )
         letters.put(letter)
-        self.size += letter.size
+        self._hold(letter)
         self._due[letters] = None
 
     def _lose(self, queue: Queue) -> None:

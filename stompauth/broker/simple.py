@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from zope.interface import implementer
@@ -48,8 +49,8 @@ class SimpleBroker:
         self.clock = clock
         self._limits = limits = limits or Limits()
         self._fan_outs = FanOuts(lambda: self.clock, limits.unacked)
-        self._topics = Topics(limits, self._has_room, self._seconds, self._fan_outs)
-        self._queues = Queues(limits, self._has_room, self._seconds)
+        self._topics = Topics(limits, self._room, self._seconds, self._fan_outs)
+        self._queues = Queues(limits, self._room, self._seconds)
         self._users = UserDestinations(limits, self._seconds)
         self._reply_names = ReplyNames(limits.subscriptions)
 
@@ -157,9 +158,9 @@ class SimpleBroker:
             for path in self._reply_names.forget(session_id):
                 self._queues.drop((session_id, path))
 
-    def _has_room(self, destinations: int) -> bool:
+    def _room(self) -> float:
         limit = self._limits.destinations
-        return not limit or len(self._topics) + len(self._queues) + destinations <= limit
+        return limit - len(self._topics) - len(self._queues) if limit else math.inf
 
     def _seconds(self) -> float:
         if self.clock is None:

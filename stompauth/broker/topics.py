@@ -30,7 +30,7 @@ class Topics:
     with the header ``retain: true``, by which it can be told from what has just been sent.
 
     :param limits: ``unacked`` and ``retained``.
-    :param has_room: whether so many more destinations fit.
+    :param room: how many more destinations fit.
     :param now: tells the seconds since the epoch.
     :param fan_outs: delivers to many.
     """
@@ -38,13 +38,13 @@ class Topics:
     def __init__(
         self,
         limits: Limits,
-        has_room: Callable[[int], bool],
+        room: Callable[[], float],
         now: Callable[[], float],
         fan_outs: FanOuts,
     ) -> None:
         self._limits = limits
         self._fan_outs = fan_outs
-        self._has_room = has_room
+        self._room = room
         self._now = now
         self._exact: dict[str, dict[Subscription, None]] = {}
         self._patterns: Trie[dict[Subscription, None]] = Trie()
@@ -66,7 +66,7 @@ class Topics:
         destination = subscription.destination
         subscribers = self._subscribers(subscription)
         if subscribers is None:
-            if not self._has_room(1):
+            if self._room() < 1:
                 raise Refused("limit")
             subscribers = {}
             if destination.is_pattern:

@@ -31,7 +31,16 @@ class FanOutTests(SynchronousTestCase):
         self.assertEqual([got for got, _ in self.receiver.deliveries], subscriptions)
         self.assertEqual([len(each.unacked) for each in subscriptions], [0, 1, 0])
         held = subscriptions[1].unacked[message.message_id]
-        self.assertEqual((held.message, held.count), (message, 1))
+        self.assertEqual((held.message.message_id, held.count), (message.message_id, 1))
+
+    def test_held_without_body(self) -> None:
+        """RS-2: what is not acknowledged yet costs no more than its id, however long it is."""
+        subscription = self.subscription("client")
+        message = message_to("/topic/x", b"x" * 60_000, headers={"a": "b"})
+        fan_out(message, [subscription], 0)
+        self.assertEqual(self.receiver.bodies, [message.body])
+        held = subscription.unacked[message.message_id].message
+        self.assertEqual((held.body, held.headers), (b"", {}))
 
     def test_inactive(self) -> None:
         """A subscription that ended while others got the message does not get it."""

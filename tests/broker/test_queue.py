@@ -15,7 +15,7 @@ class WaitingTests(SynchronousTestCase):
     """What waits in a queue."""
 
     def setUp(self) -> None:
-        self.queue = Queue("/queue/x")
+        self.queue = Queue("/queue/x", None)
 
     def put(self, *bodies: bytes) -> None:
         for body in bodies:
@@ -46,7 +46,7 @@ class WaitingTests(SynchronousTestCase):
     @given(st.lists(st.sampled_from(["put", "take", "return first", "return last"])))
     def test_always_in_order(self, steps: list[str]) -> None:
         """Whatever is taken and comes back, the oldest that waits is next."""
-        queue = Queue("/queue/x")
+        queue = Queue("/queue/x", None)
         waiting: list[int] = []
         taken: list[Delivery] = []
         for number, step in enumerate(steps):
@@ -67,7 +67,7 @@ class ConsumerTests(SynchronousTestCase):
     """Who takes from a queue."""
 
     def setUp(self) -> None:
-        self.queue = Queue("/queue/x")
+        self.queue = Queue("/queue/x", None)
         self.receiver = Receiver()
 
     def test_ready(self) -> None:

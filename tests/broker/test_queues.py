@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from math import inf
 from typing import TYPE_CHECKING
 
 from twisted.internet.task import Clock
@@ -31,7 +32,7 @@ class QueuesTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.room = 1000
-        self.queues = Queues(self.limits, lambda more: more <= self.room, self.clock.seconds)
+        self.queues = Queues(self.limits, lambda: self.room, self.clock.seconds)
         self.receiver = Receiver()
 
     def subscribe(
@@ -181,7 +182,7 @@ class CallBackTests(QueuesTestCase):
 
     def test_depth(self) -> None:
         """However many sessions die of a message, the stack is no deeper."""
-        self.queues = Queues(Limits(max_deliveries=0), lambda _: True, self.clock.seconds)
+        self.queues = Queues(Limits(max_deliveries=0), lambda: inf, self.clock.seconds)
         dying = sys.getrecursionlimit()
         self.receiver.on_delivery = lambda subscription, _: self.queues.unsubscribe(X, subscription)
         for _ in range(dying):
@@ -280,6 +281,46 @@ class BoundTests(QueuesTestCase):
         self.assertEqual(self.assertRaises(Refused, self.subscribe).code, "limit")
         self.assertEqual(len(self.queues), 0)
 
+    def test_share_of_bytes(self) -> None:
+        """RS-2: one user's messages take at most half of the bytes, whatever queues they fill."""
+        self.queues = Queues(Limits(queue_bytes=10_000), lambda: inf, self.clock.seconds)
+        for n in range(100):
+            message = message_to(f"/queue/{n}", sender="mallory")
+            try:
+                self.queues.check([(message.destination.path, message)])
+            except Refused as refused:
+                self.assertEqual(refused.code, "queue-full")
+                break
+            self.queues.put(message.destination.path, message)
+        self.assertLessEqual(self.queues.size, 5_000)
+        for sender in (None, "alice"):
+            message = message_to("/queue/0", sender=sender)
+            self.queues.check([("/queue/0", message)])
+        for n in range(100):
+            self.queues.subscribe(f"/queue/{n}", self.receiver.subscription(f"/queue/{n}"))
+        again = message_to("/queue/y", b"x" * 4_000, sender="mallory")
+        self.queues.check([("/queue/y", again)])
+
+    def test_share_of_destinations(self) -> None:
+        """RS-2: one user makes at most half of the queues; those of his dead letters count, too."""
+        limit = 10
+        limits = Limits(max_deliveries=1)
+        self.queues = Queues(limits, lambda: limit - len(self.queues), self.clock.seconds)
+        for n in range(limit):
+            path = f"/queue/{n}"
+            message = message_to(path, sender="mallory", expires=self.clock.seconds() + 1)
+            try:
+                self.queues.check([(path, message)])
+            except Refused:
+                break
+            self.queues.put(path, message)
+            self.clock.advance(1)
+            consumer = self.receiver.subscription(path)
+            self.queues.subscribe(path, consumer)
+            self.queues.unsubscribe(path, consumer)
+        self.assertEqual(len(self.queues), limit // 2 - 1)
+        self.queues.check([("/queue/x", message_to("/queue/x", sender="alice"))])
+
     def test_known_destination(self) -> None:
         """A queue that is there needs no more room."""
         self.send(b"1")
@@ -291,7 +332,7 @@ class BoundTests(QueuesTestCase):
     def test_no_bounds(self) -> None:
         """A limit of 0 is none."""
         none = Limits(queue_messages=0, queue_bytes=0, max_deliveries=0)
-        self.queues = Queues(none, lambda _: True, self.clock.seconds)
+        self.queues = Queues(none, lambda: inf, self.clock.seconds)
         self.send(*[b"x"] * 20)
         for _ in range(20):
             self.queues.unsubscribe(X, self.subscribe("client", 1))

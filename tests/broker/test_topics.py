@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from twisted.internet.task import Clock
@@ -25,7 +26,7 @@ class TopicsTestCase(SynchronousTestCase):
         self.room = 1000
         limits = Limits(unacked=2, retained=2)
         fan_outs = FanOuts(lambda: self.clock, limits.unacked)
-        self.topics = Topics(limits, lambda more: more <= self.room, self.clock.seconds, fan_outs)
+        self.topics = Topics(limits, lambda: self.room, self.clock.seconds, fan_outs)
         self.receiver = Receiver()
 
     def subscribe(self, path: str, ack: str = "auto") -> Subscription:
@@ -210,7 +211,7 @@ class RetainedTests(TopicsTestCase):
         """RS-2: what is replayed counts as unacknowledged like everything else."""
         limits = Limits(unacked=2)
         fan_outs = FanOuts(lambda: None, limits.unacked)
-        self.topics = Topics(limits, lambda _: True, self.clock.seconds, fan_outs)
+        self.topics = Topics(limits, lambda: inf, self.clock.seconds, fan_outs)
         for number in range(3):
             self.send(f"/topic/{number}", retain=True)
         subscription = self.subscribe("/topic/*", "client")

@@ -54,6 +54,17 @@ class HTTPConnectionsTests(SynchronousTestCase):
             connections.claim(CLIENT)
         self.assertEqual([event["address"] for event in events], ["192.0.2.1"] * 2)
 
+    def test_told_once_of_all(self) -> None:
+        """LG-3: likewise when it is the bound of all."""
+        connections = self.connections(total=1)
+        with capturedLogs() as events:
+            for _ in range(2):
+                place = connections.claim(CLIENT)
+                connections.claim(CLIENT)
+                connections.claim(PROXY)
+                place()
+        self.assertEqual([event["address"] for event in events], ["all addresses"] * 2)
+
 
 class ConnectionsTests(SynchronousTestCase):
     """HS-7: sockets are counted from the handshake on, and given back once."""
