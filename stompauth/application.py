@@ -411,9 +411,7 @@ class StompAuth:
         audit("revoked", what=what, name=logout.session or logout.subject or "", reason=reason)
         self._revocations.log_out(logout)
         self._sessions.end_where(
-            lambda session: (
-                session.principal is not None and logout.concerns(session.principal.claims)
-            ),
+            lambda session: logout.concerns(session.principal or session.grant),
             "revoked",
         )
 

@@ -170,7 +170,7 @@ class AdmissionPolicy:
         except Unavailable as unavailable:
             raise Denied(503, "unavailable", math.ceil(unavailable.retry_after)) from None
         # From here on the ticket is gone, whatever comes of it.
-        if self._revocations.is_revoked(grant.user, grant.token_issued_at, grant.token_id):
+        if self._revocations.refuses_grant(grant):
             raise Denied(401, "revoked")
         origin = request.origins[0].decode("ascii") if request.origins else None
         if (
@@ -203,6 +203,8 @@ class AdmissionPolicy:
             token_expires_at=principal.expires_at,
             token_issued_at=principal.issued_at,
             token_id=principal.token_id,
+            subject=principal.subject,
+            provider_session=principal.provider_session,
         )
 
 

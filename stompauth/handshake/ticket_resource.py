@@ -167,6 +167,8 @@ class TicketResource(Resource):
             token_expires_at=principal.expires_at,
             token_issued_at=principal.issued_at,
             token_id=principal.token_id,
+            subject=principal.subject,
+            provider_session=principal.provider_session,
             origin=origins[0].decode("ascii") if origins else None,
             address=network if self._settings.bind_address else None,
             grant_id=token_urlsafe(9),

@@ -30,6 +30,20 @@ class Principal:
     claims: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
     token_id: str | None = field(default=None, repr=False)
 
+    @property
+    def subject(self) -> str | None:
+        """The token's ``sub``, if it is a string."""
+        return self._string("sub")
+
+    @property
+    def provider_session(self) -> str | None:
+        """The token's ``sid``, its session at the identity provider, if it is a string."""
+        return self._string("sid")
+
+    def _string(self, claim: str) -> str | None:
+        value = self.claims.get(claim)
+        return value if isinstance(value, str) else None
+
     def is_same_subject(self, issuer: str, name: str) -> bool:
         """Whether that is this subject: equal issuer and equal name, compared exactly."""
         return self.issuer == issuer and self.name == name

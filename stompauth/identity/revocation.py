@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from stompauth.identity.logout import Logout
     from stompauth.identity.principal import Principal
+    from stompauth.tickets.grant import TicketGrant
 
 
 # The kind of an entry about the tokens of a subject that do not say of which session they are.
@@ -76,15 +77,40 @@ class Revocations:
 
     def refuses(self, principal: Principal) -> bool:
         """Whether the token of that principal is no longer taken."""
-        issued_at = principal.issued_at
-        if self.is_revoked(principal.name, issued_at, principal.token_id):
+        return self._refuses(
+            principal.name,
+            principal.issued_at,
+            principal.token_id,
+            principal.subject,
+            principal.provider_session,
+        )
+
+    def refuses_grant(self, grant: TicketGrant) -> bool:
+        """Whether the token that a ticket was issued for is no longer taken."""
+        return self._refuses(
+            grant.user,
+            grant.token_issued_at,
+            grant.token_id,
+            grant.subject,
+            grant.provider_session,
+        )
+
+    def _refuses(
+        self,
+        user: str,
+        issued_at: float,
+        token_id: str | None,
+        subject: str | None,
+        provider_session: str | None,
+    ) -> bool:
+        if self.is_revoked(user, issued_at, token_id):
             return True
-        subject, session = (principal.claims.get(claim) for claim in ("sub", "sid"))
-        if isinstance(session, str) and ("sid", session) in self._entries:
+        if provider_session is not None and ("sid", provider_session) in self._entries:
             return True
-        return isinstance(subject, str) and (
-            self._is_before("sub", subject, issued_at)
-            or (session is None and self._is_before(_SUBJECT_WITHOUT_SID, subject, issued_at))
+        if subject is None:
+            return False
+        return self._is_before("sub", subject, issued_at) or (
+            provider_session is None and self._is_before(_SUBJECT_WITHOUT_SID, subject, issued_at)
         )
 
     def _is_before(self, kind: str, name: str, issued_at: float) -> bool:

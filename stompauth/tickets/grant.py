@@ -15,6 +15,8 @@ class TicketGrant:
     :ivar token_expires_at: ``exp`` of the token, in seconds since the epoch.
     :ivar token_issued_at: ``iat`` of the token, likewise.
     :ivar token_id: ``jti`` of the token, or None.
+    :ivar subject: ``sub`` of the token, or None.
+    :ivar provider_session: ``sid`` of the token, its session at the identity provider, or None.
     :ivar origin: the Origin of the request, or None when it had none.
     :ivar address: the network of the client, when tickets are bound to it, else None.
     :ivar grant_id: random, and no secret: tells the session that a ticket has opened. Empty where
@@ -27,6 +29,8 @@ class TicketGrant:
     token_expires_at: float
     token_issued_at: float
     token_id: str | None = None
+    subject: str | None = None
+    provider_session: str | None = None
     origin: str | None = None
     address: str | None = None
     grant_id: str = ""

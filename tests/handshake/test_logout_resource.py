@@ -261,6 +261,16 @@ class EffectTests(LogoutCase):
         self.application.clock.advance(60)
         self.assertEqual(post_token(site, token(sid="s1", iat=int(NOW) + 60)).status, 403)
 
+    def test_ticket_of_a_session(self) -> None:
+        """What the token of an outstanding ticket, or of an open socket, says counts likewise."""
+        site = self.application.site
+        tickets = [self.application.ticket(sid=sid) for sid in ("s1", "s1", "s2")]
+        here = StompClient(WebSocket(site, f"/stomp?ticket={tickets.pop(0)}"))
+        self.assert_done(self.log_out(sid="s1"))
+        self.assert_ended(here)
+        statuses = [WebSocket(site, f"/stomp?ticket={ticket}").status for ticket in tickets]
+        self.assertEqual(statuses, [401, 101])
+
     def test_both(self) -> None:
         """With both: not the user's other sessions, but those that cannot be told from this."""
         here = self.application.connect(claims={"sid": "s1"})

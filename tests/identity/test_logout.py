@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from stompauth.errors import BadToken, TokenExpired, Unavailable
 from stompauth.identity.keys import StaticKey, VerificationKey
 from stompauth.identity.logout import LOGOUT_EVENT, MAX_AGE, Logout, LogoutVerifier
+from stompauth.identity.principal import Principal
 from stompauth.identity.verifier import JWTVerifier
 from tests.identity.signing import (
     AUDIENCE,
@@ -299,7 +300,7 @@ class LogoutTests(SynchronousTestCase):
             ({}, False),
             ({"sub": None}, False),
         ):
-            self.assertEqual(logout.concerns(found), expected, found)
+            self.assertEqual(logout.concerns(Principal("a", "i", 0, 0, claims=found)), expected)
 
     def test_session(self) -> None:
         """Those of the session, and no others."""
@@ -310,7 +311,7 @@ class LogoutTests(SynchronousTestCase):
             ({"sub": "alice"}, False),
             ({"sub": None, "sid": None}, False),
         ):
-            self.assertEqual(logout.concerns(found), expected, found)
+            self.assertEqual(logout.concerns(Principal("a", "i", 0, 0, claims=found)), expected)
 
     def test_both(self) -> None:
         """Those of the session, and those of the subject that may be of any session."""
@@ -322,4 +323,4 @@ class LogoutTests(SynchronousTestCase):
             ({"sub": "alice", "sid": None}, True),
             ({"sub": "bob"}, False),
         ):
-            self.assertEqual(logout.concerns(found), expected, found)
+            self.assertEqual(logout.concerns(Principal("a", "i", 0, 0, claims=found)), expected)
