@@ -258,11 +258,15 @@ class StompAuth:
 
         return decorate
 
-    def on_error(self, error: type[Exception], code: str) -> Callable[[F], F]:
+    def on_error(self, error: type[Exception], code: str = "internal") -> Callable[[F], F]:
         """Decorate a function that turns a handler's exception into the text of a notice.
+
+        It is called with the exception, and with whatever else its parameters ask for by their
+        names and annotations, as those of :meth:`on_send` do: all but variables and body.
 
         :param error: the class; the first that fits is asked.
         :param code: the notice's ``code``.
+        :raises TypeError: a parameter asks for nothing that there is.
         """
 
         def decorate(function: F) -> F:

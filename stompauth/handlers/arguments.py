@@ -26,15 +26,22 @@ class Arguments:
     :param function: the handler.
     :param variables: the names of the destination's pattern.
     :param has_body: whether the frame has a body, as SEND does and SUBSCRIBE does not.
+    :param given: how many parameters, the first ones, get something else.
     :raises TypeError: a parameter is none of these; the text says which.
     """
 
     def __init__(
-        self, function: Callable[..., Any], variables: Collection[str], *, has_body: bool = True
+        self,
+        function: Callable[..., Any],
+        variables: Collection[str],
+        *,
+        has_body: bool = True,
+        given: int = 0,
     ) -> None:
+        parameters = list(inspect.signature(function, eval_str=True).parameters.values())
         self._givers = {
             parameter.name: self._giver(function, parameter, variables, has_body)
-            for parameter in inspect.signature(function, eval_str=True).parameters.values()
+            for parameter in parameters[given:]
         }
 
     def of(self, frame: Frame, session: Session, variables: Mapping[str, str]) -> dict[str, Any]:

@@ -47,7 +47,8 @@ class _Route:
 class _ErrorRoute:
     error: type[Exception]
     code: str
-    function: Callable[[Any], Any]
+    function: Callable[..., str]
+    arguments: Arguments
 
 
 class Handlers:
@@ -91,9 +92,13 @@ class Handlers:
         arguments = Arguments(function, variables, has_body=command == "SEND")
         self._routes[command].append(_Route(pattern, function, arguments, send_to, reply))
 
-    def add_error(self, error: type[Exception], code: str, function: Callable[[Any], Any]) -> None:
-        """Let a function turn an exception of a handler into the text of a notice."""
-        self._errors.append(_ErrorRoute(error, code, function))
+    def add_error(self, error: type[Exception], code: str, function: Callable[..., str]) -> None:
+        """Let a function turn an exception of a handler into the text of a notice.
+
+        :raises TypeError: one of its parameters, the first aside, asks for nothing that there is.
+        """
+        arguments = Arguments(function, (), has_body=False, given=1)
+        self._errors.append(_ErrorRoute(error, code, function, arguments))
 
     def send(self, frame: Frame, session: Session) -> Awaitable[None] | None:
         """Answer a SEND.
@@ -146,20 +151,24 @@ class Handlers:
         try:
             result = route.function(**route.arguments.of(frame, session, variables))
             if inspect.isawaitable(result):
-                return Deferred.fromCoroutine(self._call_later(result, done))
+                return Deferred.fromCoroutine(self._call_later(result, done, frame, session))
             return done(result)
         except Exception as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error, frame, session) from error
 
     async def _call_later(
-        self, waiting: Awaitable[Any], done: Callable[[Any], Awaitable[None] | None]
+        self,
+        waiting: Awaitable[Any],
+        done: Callable[[Any], Awaitable[None] | None],
+        frame: Frame,
+        session: Session,
     ) -> None:
         try:
             rest = done(await waiting)
             if rest is not None:
                 await rest
         except Exception as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error, frame, session) from error
 
     def _give(
         self,
@@ -184,13 +193,13 @@ class Handlers:
             return self._broker.send(Message(destination, headers, body))
         return None
 
-    def _refusal(self, error: Exception) -> Refused:
+    def _refusal(self, error: Exception, frame: Frame, session: Session) -> Refused:
         """What the client is told of an exception: never less than a notice."""
         if isinstance(error, Refused):
             return error
         for route in self._errors:
             if isinstance(error, route.error):
-                text = route.function(error)
+                text = route.function(error, **route.arguments.of(frame, session, {}))
                 return Refused(route.code, notify=True, explanation=text)
         if isinstance(error, BodyMismatch):
             return Refused("bad-body", notify=True, explanation=str(error))

@@ -231,6 +231,28 @@ class FailureTests(HandlersTestCase):
 
         self.assert_notice(self.send("/app/find"), "not-found", "there is no such room")
 
+    def test_on_error_arguments(self) -> None:
+        """It may ask for what handlers ask for; without a code the notice is ``internal``."""
+
+        @self.app.on_error(OSError)
+        def explain(error: OSError, who: Principal, frame: Frame, headers: dict[str, str]) -> str:
+            return f"{who.name} {frame.command} {headers['a']} {error}"
+
+        @self.app.on_send("/app/late")
+        async def late() -> None:
+            raise OSError("disk")
+
+        frames = self.send("/app/late", a="b")
+        self.assert_notice(frames, "internal", "alice SEND b disk")
+
+    def test_on_error_unknown(self) -> None:
+        """A parameter for which there is nothing is an error at once."""
+        with self.assertRaises(TypeError):
+
+            @self.app.on_error(OSError)
+            def explain(error: OSError, body: bytes) -> str:
+                return ""
+
     def test_refused(self) -> None:
         """Refused ends the session, unless it asks for a notice."""
 
