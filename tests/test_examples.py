@@ -73,7 +73,7 @@ class PagesTests(SynchronousTestCase):
 
     def test_embedding(self) -> None:
         """The calls of the page can be made."""
-        run_page("embedding.md", app=self.application.stompauth)
+        run_page("embed.md", app=self.application.stompauth)
         self.application.connect().send("DISCONNECT")
 
     def test_handlers(self) -> None:
