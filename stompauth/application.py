@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from stompauth.audit import audit
 from stompauth.authorization.destination import Destination
 from stompauth.broker.message import Message
+from stompauth.counters import Counters
 from stompauth.handlers.handlers import Handlers
 from stompauth.handshake.address import ClientAddress
 from stompauth.handshake.admission import AdmissionPolicy
@@ -32,6 +33,7 @@ from stompauth.interfaces import (
     IBroker,
     IHandshakeInterceptor,
     IInterceptor,
+    IReadiness,
     ITicketStore,
     ITokenVerifier,
 )
@@ -81,6 +83,7 @@ class StompAuth:
     :ivar sessions: who is here.
     :ivar origins: the origin policy.
     :ivar limits: what clients can make the server hold.
+    :ivar counters: what has happened so far.
     :ivar chain: the interceptors in their order, authentication and authorization among them.
     """
 
@@ -119,10 +122,13 @@ class StompAuth:
                 name = type(part).__qualname__
                 raise TypeError(f"{name} does not provide {interface.__name__}")
         lifetime = getattr(verifier, "max_lifetime", 86400) + verifier.leeway
+        self.counters = Counters()
         self._revocations = Revocations(clock, lifetime)
         keys = getattr(verifier, "keys", None)
         self._keys = keys if isinstance(keys, JWKSet) else None
-        verifier = self._verifier = RevocableVerifier(verifier, self._revocations)
+        verifier = self._verifier = RevocableVerifier(
+            verifier, self._revocations, clock, self.counters
+        )
         self._tickets = tickets
         self._broker = broker
         borrower: Any = broker
@@ -150,6 +156,7 @@ class StompAuth:
             broker=broker,
             clock=clock,
             limits=self.limits,
+            counters=self.counters,
             leeway=verifier.leeway,
             server=f"stompauth/{__version__}",
             stamp_sender=stamp_sender,
@@ -159,6 +166,32 @@ class StompAuth:
     def sessions(self) -> SessionRegistry:
         """The connected sessions."""
         return self._sessions.registry
+
+    def readiness(self) -> dict[str, bool]:
+        """Whether each part that the server depends on can do its work now, and the server itself.
+
+        ``serving`` is False while it stops.
+        """
+        parts: dict[str, Any] = {
+            "tickets": self._tickets,
+            "keys": self._keys,
+            "broker": self._broker,
+        }
+        return {
+            "serving": not self._connections.is_stopping,
+            **{
+                name: part.is_ready() for name, part in parts.items() if IReadiness.providedBy(part)
+            },
+        }
+
+    def key_fetches(self) -> Mapping[str, int]:
+        """How often the JWK Set was fetched, by outcome; empty where there is none."""
+        return self._keys.fetches if self._keys is not None else {}
+
+    def broker_counts(self) -> Mapping[str, int]:
+        """What the broker holds, by name, as far as it tells."""
+        counts: Callable[[], Mapping[str, int]] = getattr(self._broker, "counts", dict)
+        return counts()
 
     def ticket_resource(self) -> TicketResource:
         """The ticket endpoint, for any path."""
@@ -184,6 +217,7 @@ class StompAuth:
                 origins=self.origins,
                 connections=self._connections,
                 revocations=self._revocations,
+                counters=self.counters,
                 failures=TokenBuckets(self._clock, failures / 60, failures),
                 replayed=self._replayed,
                 interceptors=self._handshake_interceptors,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 from functools import partial
-from hashlib import sha256
-from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -25,7 +23,7 @@ from stompauth.handshake.responses import (
     set_security_headers,
     unauthorized,
 )
-from stompauth.identity.bearer import check_secret_token, parse_bearer
+from stompauth.identity.bearer import SecretToken
 from stompauth.identity.verifier import is_user_name
 
 if TYPE_CHECKING:
@@ -76,9 +74,8 @@ class ControlResource(Resource):
         addresses: ClientAddress | None = None,
     ) -> None:
         super().__init__()
-        check_secret_token(token)
         self._application = application
-        self._digest = sha256(token.encode("ascii")).digest()
+        self._token = SecretToken(token)
         self._addresses = addresses or ClientAddress()
         self._failures = TokenBuckets(clock, FAILURES_PER_ADDRESS / 60, FAILURES_PER_ADDRESS)
 
@@ -149,9 +146,7 @@ class ControlResource(Resource):
             if self._failures.is_empty(network):
                 raise Denied(429, "rate", self._failures.retry_after(network))
             values = headers.getRawHeaders(b"Authorization", [])
-            token = parse_bearer(values[0].decode("latin-1")) if len(values) == 1 else None
-            digest = sha256((token or "").encode("ascii")).digest()
-            if not compare_digest(digest, self._digest):
+            if not self._token.is_in(values):
                 self._failures.take(network)
                 raise unauthorized(request, token_sent=bool(values))
         except Denied as denied:

@@ -85,6 +85,13 @@ class ITicketStore(Interface):
         """Void all outstanding tickets of the user, of every issuer if None, and say how many."""
 
 
+class IReadiness(Interface):
+    """A part that depends on something outside, and cannot always do its work."""
+
+    def is_ready() -> bool:
+        """Whether it can now, as far as it knows."""
+
+
 class IInterceptor(Interface):
     """Sees every frame on its way in, and every MESSAGE on its way out to one client.
 

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     (
         "stompauth.audit",
+        "stompauth.counters",
         "stompauth.errors",
         "stompauth.fetch",
         "stompauth.settings",
@@ -33,7 +34,8 @@ LAYERS = (
     ("stompauth.session",),
     ("stompauth.client", "stompauth.handlers", "stompauth.handshake"),
     ("stompauth.application", "stompauth.control"),
-    ("stompauth.config", "stompauth.service", "stompauth.testing"),
+    ("stompauth.config", "stompauth.ops", "stompauth.testing"),
+    ("stompauth.service",),
     ("stompauth.demo",),
     ("stompauth.tap",),
     ("stompauth.cli",),
@@ -45,6 +47,7 @@ KEPT_IN = {
     "autobahn": ("stompauth.handshake.websocket", "stompauth.client.websocket"),
     "click": ("stompauth.cli",),
     "jwt": ("stompauth.identity", "stompauth.demo", "stompauth.cli"),
+    "prometheus_client": ("stompauth.ops.metrics",),
     "txaio": ("stompauth.client.websocket", "stompauth.testing"),
 }
 

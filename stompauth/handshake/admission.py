@@ -19,6 +19,7 @@ from stompauth.tickets.grant import TicketGrant
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from stompauth.counters import Counters
     from stompauth.handshake.connections import Connections, Slot
     from stompauth.handshake.origins import OriginPolicy
     from stompauth.handshake.rate import TokenBuckets
@@ -81,6 +82,7 @@ class AdmissionPolicy:
     :param revocations: the deny list, for what a ticket was issued for.
     :param failures: bad tokens by network, for ``websocket.bearer``; who has had too many is
         turned down before a signature is checked.
+    :param counters: for how many tickets were redeemed.
     :param replayed: told of every ticket that comes a second time.
     :param interceptors: providers of :class:`.IHandshakeInterceptor`, in their order.
     """
@@ -96,6 +98,7 @@ class AdmissionPolicy:
         connections: Connections,
         revocations: Revocations,
         failures: TokenBuckets,
+        counters: Counters,
         replayed: Callable[[TicketGrant], None] = lambda grant: None,
         interceptors: Sequence[IHandshakeInterceptor] = (),
         settings: WebSocketSettings | None = None,
@@ -106,6 +109,7 @@ class AdmissionPolicy:
         self._connections = connections
         self._revocations = revocations
         self._failures = failures
+        self._counters = counters
         self._replayed = replayed
         self._interceptors = tuple(interceptors)
         self._settings = settings or WebSocketSettings()
@@ -170,6 +174,7 @@ class AdmissionPolicy:
         except Unavailable as unavailable:
             raise Denied(503, "unavailable", math.ceil(unavailable.retry_after)) from None
         # From here on the ticket is gone, whatever comes of it.
+        self._counters.tickets_redeemed += 1
         if self._revocations.refuses_grant(grant):
             raise Denied(401, "revoked")
         origin = request.origins[0].decode("ascii") if request.origins else None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
+from hmac import compare_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
 
 #: Characters of a token at most, before anything is decoded.
@@ -28,6 +31,24 @@ def parse_bearer(value: str) -> str | None:
     if match is None or len(match[1]) > MAX_TOKEN:
         return None
     return match[1]
+
+
+class SecretToken:
+    """A token that callers show as it is; kept as its hash.
+
+    :param token: :data:`MIN_SECRET_TOKEN` characters or more.
+    :raises ValueError: it is too short, or cannot be sent.
+    """
+
+    def __init__(self, token: str) -> None:
+        check_secret_token(token)
+        self._digest = sha256(token.encode("ascii")).digest()
+
+    def is_in(self, authorizations: Sequence[bytes]) -> bool:
+        """Whether it is in a request's one ``Authorization`` header; takes equally long."""
+        is_one = len(authorizations) == 1
+        token = parse_bearer(authorizations[0].decode("latin-1")) if is_one else None
+        return compare_digest(sha256((token or "").encode("ascii")).digest(), self._digest)
 
 
 def check_secret_token(token: str) -> None:

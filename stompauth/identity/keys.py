@@ -38,6 +38,7 @@ from zope.interface import implementer
 
 from stompauth.errors import Unavailable
 from stompauth.fetch import fetch
+from stompauth.interfaces import IReadiness
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -205,6 +206,7 @@ class StaticKey:
         return self._keys
 
 
+@implementer(IReadiness)
 class JWKSet:
     """Public keys from an issuer's JWK Set (RFC 7517), found by ``kid``.
 
@@ -254,6 +256,8 @@ class JWKSet:
         self._fetching = False
         self._attempt: Deferred[None] | None = None
         self._waiters: dict[Deferred[None], None] = {}
+        #: How many fetches there were, by outcome.
+        self.fetches = {"success": 0, "failure": 0}
         self._running = False
         self._timer: IDelayedCall | None = None
 
@@ -261,6 +265,10 @@ class JWKSet:
     def generation(self) -> int:
         """Rises whenever the set of accepted keys changes."""
         return self._generation
+
+    def is_ready(self) -> bool:
+        """Whether there are keys to verify with. See :meth:`.IReadiness.is_ready`."""
+        return self._age() < _JWKS_MAX_AGE
 
     def start(self) -> None:
         """Fetch the set now, and from now on refresh it by a timer."""
@@ -336,6 +344,7 @@ class JWKSet:
             self._failed = True
         except Exception as error:
             self._failed = True
+            self.fetches["failure"] += 1
             self._log.warn(
                 "JWK Set {url} cannot be had: {kind}: {reason}",
                 url=self._url,
@@ -355,6 +364,7 @@ class JWKSet:
 
     def _accept(self, keys: tuple[VerificationKey, ...], skipped: int) -> None:
         self._failed = False
+        self.fetches["success"] += 1
         self._fetched_at = self._clock.seconds()
         if keys == self._keys and self._generation:
             return

@@ -15,6 +15,7 @@ from stompauth.interfaces import ITokenVerifier
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
+    from stompauth.counters import Counters
     from stompauth.identity.logout import Logout
     from stompauth.identity.principal import Principal
     from stompauth.tickets.grant import TicketGrant
@@ -134,10 +135,20 @@ class RevocableVerifier:
     """Verifies with another verifier, and then asks the deny list, each time.
 
     :param verifier: provider of :class:`.ITokenVerifier`.
+    :param clock: for what it takes.
+    :param counters: for how often, and how long.
     """
 
-    def __init__(self, verifier: ITokenVerifier, revocations: Revocations) -> None:
+    def __init__(
+        self,
+        verifier: ITokenVerifier,
+        revocations: Revocations,
+        clock: IReactorTime,
+        counters: Counters,
+    ) -> None:
         self._verifier = verifier
+        self._clock = clock
+        self._counters = counters
         self._revocations = revocations
         self.leeway = verifier.leeway
 
@@ -149,7 +160,12 @@ class RevocableVerifier:
         return Deferred.fromCoroutine(self._verify(token))
 
     async def _verify(self, token: str) -> Principal:
-        principal = await self._verifier.verify(token)
+        counters, since = self._counters, self._clock.seconds()
+        try:
+            principal = await self._verifier.verify(token)
+        finally:
+            counters.verifications += 1
+            counters.verification_seconds += max(0.0, self._clock.seconds() - since)
         if self._revocations.refuses(principal):
             raise TokenRevoked
         return principal

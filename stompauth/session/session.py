@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stompauth.audit import audit
+from stompauth.counters import Counters
 from stompauth.errors import LocalProtocolError, Refused, RemoteProtocolError
 from stompauth.interceptors.authenticate import RENEWAL
 from stompauth.session.commands import Commands
@@ -77,6 +78,7 @@ class SessionFactory:
     :ivar broker: provider of :class:`.IBroker`.
     :ivar handlers: what answers ``/app/**``.
     :ivar events: who hears of the sessions.
+    :ivar counters: what has happened so far.
     :ivar leeway: seconds for which a session goes on after its token's ``exp``.
     :ivar server: what CONNECTED says in ``server``.
     :ivar stamp_sender: whether MESSAGEs say who sent them.
@@ -91,6 +93,7 @@ class SessionFactory:
     limits: Limits = field(default_factory=Limits)
     handlers: ApplicationHandlers = field(default_factory=_NoHandlers)
     events: Events = field(default_factory=Events)
+    counters: Counters = field(default_factory=Counters)
     leeway: float = 0
     server: str = "stompauth"
     stamp_sender: bool = False
@@ -108,6 +111,7 @@ class SessionFactory:
 
         :param attributes: what the handshake gives it.
         """
+        self.counters.sockets += 1
         session = Session(self, grant, address, transport)
         session.attributes.update(attributes or {})
         self.open_sessions.add(session)
@@ -215,6 +219,11 @@ class Session:
     def subscriptions(self) -> list[Subscription]:
         """The subscriptions as they are now."""
         return list(self._commands.subscriptions.values())
+
+    @property
+    def outbound_size(self) -> int:
+        """Octets that its client has not taken yet, as far as they wait here."""
+        return self._outbound.size
 
     def require_principal(self) -> Principal:
         """The principal of a connected session.

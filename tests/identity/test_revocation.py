@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from stompauth.counters import Counters
 from stompauth.errors import TokenRevoked
 from stompauth.identity.logout import Logout
 from stompauth.identity.principal import Principal
@@ -160,7 +161,7 @@ class RevocableVerifierTests(SynchronousTestCase):
         clock = Clock()
         clock.advance(1000)
         revocations = Revocations(clock)
-        verifier = RevocableVerifier(Cached(), revocations)
+        verifier = RevocableVerifier(Cached(), revocations, Clock(), Counters())
         self.assertTrue(verifyObject(ITokenVerifier, verifier))
         self.assertEqual(verifier.leeway, 7.0)
         self.assertEqual(self.successResultOf(verifier.verify("x")).name, "alice")
