@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -37,6 +38,7 @@ from stompauth.interfaces import (
     ITicketStore,
     ITokenVerifier,
 )
+from stompauth.session.drain import Drain
 from stompauth.session.firewall import pass_headers
 from stompauth.session.session import SessionFactory
 from stompauth.settings import Limits, TicketSettings, WebSocketSettings
@@ -77,6 +79,8 @@ class StompAuth:
     :param websocket: how the handshake behaves.
     :param on_send: ``"required"``, ``"optional"`` or ``"ignored"``: a JWT on SEND.
     :param stamp_sender: whether MESSAGEs say in ``sender`` who sent them.
+    :param drain_timeout: seconds that the service's stop gives sessions to end in, a few at a
+        time, with ``drain``. 0 ends them all at once, with ``shutdown``.
     :param trusted_proxies: networks whose ``X-Forwarded-For`` is believed.
     :raises TypeError: a part does not provide its interface.
 
@@ -106,6 +110,7 @@ class StompAuth:
         on_send: str = "optional",
         stamp_sender: bool = False,
         trusted_proxies: Sequence[str] = (),
+        drain_timeout: float = 0,
     ) -> None:
         authorizers = cast(
             "Sequence[IAuthorizer]", [rules] if IAuthorizer.providedBy(rules) else rules
@@ -144,6 +149,7 @@ class StompAuth:
             else OriginPolicy(origins, require=self._websocket_settings.require_origin)
         )
         self._handshake_interceptors = tuple(handshake_interceptors)
+        self._drain_timeout = drain_timeout
         self._addresses = ClientAddress(trusted_proxies)
         self._connections = Connections(self.limits)
         authorize = Authorize(authorizers)
@@ -483,9 +489,35 @@ class StompAuth:
                 lambda session: session.grant.grant_id == grant.grant_id, "replaced"
             )
 
+    def drain(self, timeout: float | None = None) -> Deferred[None]:
+        """Let nobody in any more, and end the sessions with ``drain``, a few at a time.
+
+        Tickets and handshakes get 503 from here on, with a ``Retry-After`` spread over the time. A
+        session that has a frame in hand ends when that is done.
+
+        :param timeout: seconds that it may take; ``drain_timeout`` if None.
+        :return: fires when no session is left.
+        """
+        timeout = self._drain_timeout if timeout is None else timeout
+        self._connections.back_in = timeout
+        self._connections.is_stopping = True
+        if not timeout:
+            self._sessions.end_where(lambda session: True, "shutdown")
+            return succeed(None)
+        sessions = list(self._sessions.open_sessions)
+        drain = Drain(sessions, timeout, self._clock)
+        if sessions:
+            self._log.info(
+                "{count} sessions end, {rate} of them per second",
+                count=len(sessions),
+                rate=math.ceil(drain.rate),
+            )
+        return drain.run()
+
     async def _stop(self) -> None:
         """Let nobody in any more, tell every client, and wait for the sockets to close."""
-        self._connections.is_stopping = True
+        await self.drain()
+        # Whoever came in at the last moment.
         self._sessions.end_where(lambda session: True, "shutdown")
         gone = self._connections.when_none()
         # One second more than Autobahn gives a client for the closing handshake.

@@ -58,6 +58,7 @@ class ControlResource(Resource):
 
     :param token: what callers show as ``Authorization: Bearer``; 32 characters or more.
     :param addresses: finds the caller's address.
+    :param stop: what ``POST /drain`` begins; the application's own drain if None.
     :raises ValueError: the token is too short, or cannot be sent.
     """
 
@@ -72,10 +73,12 @@ class ControlResource(Resource):
         token: str,
         clock: IReactorTime,
         addresses: ClientAddress | None = None,
+        stop: Callable[[], object] | None = None,
     ) -> None:
         super().__init__()
         self._application = application
         self._token = SecretToken(token)
+        self._stop = stop or application.drain
         self._addresses = addresses or ClientAddress()
         self._failures = TokenBuckets(clock, FAILURES_PER_ADDRESS / 60, FAILURES_PER_ADDRESS)
 
@@ -127,6 +130,8 @@ class ControlResource(Resource):
                 return {b"POST": self._revoke}
             case [b"", b"recheck"]:
                 return {b"POST": self._recheck}
+            case [b"", b"drain"]:
+                return {b"POST": self._drain}
             case [b"", b"publish"]:
                 return {b"POST": self._publish}
             case [b"", b"users", segment, b"send"]:
@@ -181,6 +186,11 @@ class ControlResource(Resource):
     async def _recheck(self, request: Request) -> Answer:
         body = _body(request, required=("user",))
         return {"sessions": await self._application.recheck(_user_name(body["user"]))}
+
+    async def _drain(self, request: Request) -> Answer:
+        count = len(self._application.sessions)
+        self._stop()
+        return {"sessions": count}
 
     async def _publish(self, request: Request) -> Answer:
         body = _body(request, required=("destination", "body"), optional=("headers",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
@@ -75,6 +76,8 @@ def make_control_site(config: Config, application: StompAuth, reactor: Any) -> S
         token=read_secret_token(config.control.token_file),
         clock=reactor,
         addresses=ClientAddress(config.trusted_proxies),
+        # As SIGTERM does: then the service stops, and drains first.
+        stop=partial(reactor.callLater, 0, reactor.stop),
     )
     return StrictSite(control, reactor, config.limits.http_timeout, MAX_BODY)
 
@@ -96,6 +99,7 @@ def make_application(config: Config, verifier: JWTVerifier, reactor: Any) -> Sto
         on_send=config.jwt.on_send,
         stamp_sender=config.broker.stamp_sender,
         trusted_proxies=config.trusted_proxies,
+        drain_timeout=config.ops.drain_timeout,
     )
 
 

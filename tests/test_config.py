@@ -817,7 +817,6 @@ class RefusalTests(ConfigCase):
             "broker.bus": {"broker__bus": "redis://127.0.0.1", "broker__local_queues": True},
             "cluster.url": {"cluster__url": "redis://127.0.0.1"},
             "ops.listen": {"ops__listen": ["tcp:9090:interface=127.0.0.1"]},
-            "ops.drain_timeout": {"ops__drain_timeout": 5},
             "ops.log_format": {"ops__log_format": "json"},
         }
         for key in NOT_YET:

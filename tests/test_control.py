@@ -26,6 +26,7 @@ REQUESTS: tuple[tuple[str, str, Any], ...] = (
     ("DELETE", "/sessions/x", None),
     ("POST", "/revoke", {"user": "alice"}),
     ("POST", "/recheck", {"user": "alice"}),
+    ("POST", "/drain", {}),
     ("POST", "/publish", {"destination": "/topic/rooms/lobby", "body": "x"}),
     ("POST", "/users/alice/send", {"destination": "/queue/private", "body": "x"}),
 )
@@ -95,7 +96,7 @@ class AuthenticationTests(ControlCase):
                 {"token": None, "extra": (f"Cookie: token={TOKEN}",)},
                 {"extra": (f"Authorization: Bearer {TOKEN}",)},
             ):
-                self.application.clock.advance(60)
+                self.application.clock.advance(10)
                 response = self.ask(method, target, body, **wrong)  # type: ignore[arg-type]
                 self.assert_refused(response, 401, "unauthorized")
                 self.assertTrue(response.headers["www-authenticate"].startswith("Bearer"))
@@ -422,6 +423,13 @@ class RevocationTests(ControlCase):
         self.assert_refused(response, 503, "unavailable")
         self.assertNotIn(b"hunter2", response.body)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_drain(self) -> None:
+        """OP-4: the server stops as it does when it is asked to by a signal."""
+        client = self.application.connect()
+        self.assertEqual(self.answer("POST", "/drain"), {"sessions": 4})
+        self.assertIsNotNone(client.close_code)
+        self.assertFalse(self.application.stompauth.readiness()["serving"])
 
     def test_recheck(self) -> None:
         """AZ-10: the rules are asked again, and a subscription that is lost is told so."""

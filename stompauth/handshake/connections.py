@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -127,11 +129,13 @@ class Connections:
 
     :param limits: ``sessions``, ``sessions_per_address`` and ``sessions_per_user``.
     :ivar is_stopping: whether the server takes no more of them, because it is about to stop.
+    :ivar back_in: seconds over which clients that are turned away then are told to come back.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.is_stopping = False
+        self.back_in: float = 1
         self.total = 0
         self.by_address: Counter[str] = Counter()
         self.by_user: Counter[tuple[str, str]] = Counter()
@@ -156,10 +160,12 @@ class Connections:
     def check_open(self) -> None:
         """Make sure that the server is not about to stop.
 
-        :raises Denied: 503.
+        :raises Denied: 503, with a ``Retry-After`` that differs from one client to the next.
         """
         if self.is_stopping:
-            raise Denied(503, "unavailable", 1)
+            # Nothing depends on nobody's guessing it.
+            retry_after = random.randint(1, max(1, math.ceil(self.back_in)))  # noqa: S311
+            raise Denied(503, "unavailable", retry_after)
 
     def when_none(self) -> Deferred[None]:
         """Fire when there is no socket left."""

@@ -144,6 +144,7 @@ class Session:
         "_commands",
         "_connection",
         "_deadlines",
+        "_end_when_idle",
         "_ended",
         "_factory",
         "_held",
@@ -188,6 +189,7 @@ class Session:
         self._waiting: Deferred[None] | None = None
         self._running = False
         self._ended = False
+        self._end_when_idle: str | None = None
         self._throttle = Throttle(limits, factory.clock.seconds())
         self._is_paused = False
         self._held = 0
@@ -209,6 +211,11 @@ class Session:
     def token_ids(self) -> set[str | None]:
         """``jti`` of the tokens that the session is from: the ticket's, and the latest."""
         return {self.grant.token_id, self.principal.token_id if self.principal else None}
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over."""
+        return self._ended
 
     @property
     def is_connected(self) -> bool:
@@ -386,6 +393,10 @@ class Session:
     def _go_on(self) -> None:
         if self._ended or self._running:
             # What is held counts until all of it was looked at.
+            return
+        if self._end_when_idle is not None:
+            if self._waiting is None:
+                self.end(self._end_when_idle)
             return
         self._run()
         if self._ended or self._waiting is not None or self._deadlines.is_set("throttle"):
@@ -591,6 +602,14 @@ class Session:
         data = self._connection.error(frame.headers, frame.body)
         self._transport.send(data, binary=False)
         self._close(refused.consequence.close, refused.code)
+
+    def end_when_idle(self, code: str) -> None:
+        """End as soon as no frame is being carried out, and read nothing more until then."""
+        if self._waiting is None:
+            self.end(code)
+        elif not self._ended:
+            self._end_when_idle = code
+            self._pause_reading()
 
     def _overflowed(self) -> None:
         self.end("slow-consumer")

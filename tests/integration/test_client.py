@@ -134,7 +134,7 @@ async def test_reconnect(tmp_path: Path) -> None:
             await until(lambda number=number: f"hello {number}" in heard)
         await until(lambda: service.client is None)
         assert client.reason is not None
-        assert client.reason.code == "shutdown"
+        assert client.reason.code == "drain"
     assert heard == ["hello 0", "hello 1"]
     await service.stopService()
 
