@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twisted.python import usage
 
-from stompauth.config import Config, effective, load
+from stompauth.config import Config, Given, effective
 from stompauth.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,14 +66,15 @@ class Options(usage.Options):
         if self["workers"] is not None:
             overrides["workers"] = self["workers"]
         try:
-            self.config = load(Path(self["config"]), overrides)
+            given = Given.gather(Path(self["config"]), overrides, os.environ)
+            self.config = given.config()
         except ConfigError as error:
             if self["check"]:
                 sys.stderr.write(f"{error}\n")
                 raise SystemExit(1) from error
             raise usage.UsageError(f"there are mistakes in the configuration:\n{error}") from error
         if self["check"]:
-            sys.stdout.write(effective(self.config))
+            sys.stdout.write(effective(self.config, given.sources))
             raise SystemExit(0)
 
 

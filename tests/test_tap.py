@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -135,6 +136,20 @@ class CheckTests(TapCase):
         )
         self.assertNotIn("hunter2", self.stdout.getvalue())
         self.assertEqual(self.stderr.getvalue(), "")
+
+    def test_sources(self) -> None:
+        """Each setting is printed with where its value comes from."""
+        self.patch(os, "environ", {**os.environ, "STOMPAUTH_LIMITS__SESSIONS": "0"})
+        arguments = ["-c", str(self.file), "--check", "--workers", "1"]
+        self.assertRaises(SystemExit, self.parse, *arguments)
+        lines = self.stdout.getvalue().splitlines()
+        for line in (
+            "workers = 1  # command line",
+            "sessions = 0  # none, environment",
+            'issuer = "https://id.example.com/"  # file',
+            "leeway = 10  # default",
+        ):
+            self.assertIn(line, lines)
 
     def test_bad(self) -> None:
         """Every mistake has its line, and the exit status is 1."""

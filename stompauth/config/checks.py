@@ -69,7 +69,7 @@ TYPES: Final[dict[object, tuple[Callable[[object], bool], str]]] = {
     OnDeny: (_is_string, "a string"),
     _STRINGS: (
         lambda value: isinstance(value, list) and all(map(_is_string, value)),
-        "a list of strings",
+        'a list of strings, as ["a", "b"]',
     ),
     _PAIR: (
         lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)),

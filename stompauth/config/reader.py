@@ -1,6 +1,6 @@
 """From TOML to values.
 
-Nothing is half right: :func:`load` returns a whole :class:`.Config`, or raises a
+Nothing is half right: :func:`from_mapping` returns a whole :class:`.Config`, or raises a
 :exc:`.ConfigError` with every mistake that there is.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass, replace
 from operator import attrgetter
@@ -80,27 +79,6 @@ _REDIS: Final = 'tickets.store = "redis://..."'
 _CHANGES: Final = {"tickets.store": _REDIS, "broker.kind": 'broker.kind = "relay"'}
 
 _KEYS: Final = ("jwt.jwks_url", "jwt.public_key_file", "jwt.secret_file")
-
-
-def load(source: str | Path, overrides: Mapping[str, object] | None = None) -> Config:
-    """Read a configuration.
-
-    :param source: TOML as a string, or the path of a file of it. Paths in it are relative to the
-        file's directory, or to the current one.
-    :param overrides: values which replace those of the keys at the top, as the command line does.
-    :raises ConfigError: there are mistakes; all of them.
-    """
-    try:
-        text = source.read_text("utf-8") if isinstance(source, Path) else source
-        data = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError([Mistake("", f"{source} cannot be read: {error.strerror}")]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError([Mistake("", f"{source} is not UTF-8")]) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError([Mistake("", f"this is not TOML: {error}")]) from error
-    directory = source.parent if isinstance(source, Path) else Path()
-    return from_mapping(data | dict(overrides or {}), directory)
 
 
 def from_mapping(data: Mapping[str, object], directory: Path) -> Config:

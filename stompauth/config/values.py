@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import get_type_hints
 
 from stompauth.authorization.decision import OnDeny
 from stompauth.authorization.rules import Rule
@@ -150,3 +151,14 @@ class Config:
     authorization: AuthorizationConfig = AuthorizationConfig()
     interceptors: tuple[InterceptorConfig, ...] = ()
     rules: tuple[Rule, ...] = ()
+
+
+def keys(section: type = Config, path: str = "") -> Iterator[tuple[str, object]]:
+    """Every key by its path, with its annotation; entries of arrays of tables have none."""
+    hints = get_type_hints(section)
+    for key in fields(section):
+        where, hint = f"{path}{key.name}", hints[key.name]
+        if isinstance(hint, type) and is_dataclass(hint):
+            yield from keys(hint, f"{where}.")
+        elif where not in ("interceptors", "rules"):
+            yield where, hint
