@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 import tomllib
 from dataclasses import fields, is_dataclass
@@ -30,6 +29,7 @@ from stompauth.config import (
     from_mapping,
     load,
 )
+from stompauth.config.reference import sections
 from stompauth.errors import ConfigError
 from stompauth.interceptors.interceptor import Interceptor
 from stompauth.settings import Limits, TicketSettings, WebSocketSettings
@@ -1047,71 +1047,26 @@ def settings_of(config: Config) -> Iterator[tuple[str, str, object]]:
             yield entry.name, "", value
 
 
-ROW = re.compile(
-    r"\| `(?P<key>\w+)` \| (?P<default>`.*?`|required) \|(?P<unit>[^|]*)\| (?P<text>.*) \|"
-)
-
-
 class DocumentationTests(ConfigCase):
     """The reference says what the code does."""
-
-    def documented(self) -> dict[tuple[str, str], re.Match[str]]:
-        """The row of each key, by section and key."""
-        rows, section = {}, ""
-        for line in DOCUMENTATION.read_text("utf-8").splitlines():
-            if line.startswith("### "):
-                section = line.removeprefix("### ").strip("`[]")
-            elif (row := ROW.fullmatch(line)) is not None:
-                place = (row["key"], "") if section == "At the top" else (section, row["key"])
-                self.assertNotIn(place, rows)
-                rows[place] = row
-        return rows
-
-    def test_keys(self) -> None:
-        """Every key is there, and none else."""
-        entries = {("interceptors", "use")} | {
-            ("rules", key)
-            for key in (
-                "allow",
-                "deny",
-                "destination",
-                "authorities",
-                "claims",
-                "name",
-                "on_deny",
-                "retain",
-            )
-        }
-        known = {(section, key) for section, key, _ in settings_of(Config())}
-        self.assertEqual(set(self.documented()), known | entries)
-
-    def test_defaults(self) -> None:
-        """Every default is the one in the code; what has none cannot be left empty."""
-        rows = self.documented()
-        for section, key, value in settings_of(Config()):
-            row = rows[section, key]
-            if row["default"] == "required":
-                self.assertFalse(value)
-                continue
-            documented = tomllib.loads(f"value = {row['default'].strip('`')}")["value"]
-            expected = list(value) if isinstance(value, tuple) else value
-            self.assertEqual((type(documented), documented), (type(expected), expected), row[0])
 
     def test_required(self) -> None:
         """What is said to be required is what an empty configuration lacks."""
         required = {
-            f"{section}.{key}"
-            for (section, key), row in self.documented().items()
-            if row["default"] == "required" and section not in ("interceptors", "rules")
+            key.path
+            for section, keys in sections().items()
+            for key in keys
+            if key.is_required and section not in ("interceptors", "rules")
         }
         self.assertEqual(required, set(self.refused({})) - {"jwt", "rules"})
 
     def test_not_yet(self) -> None:
         """What is refused for now is said to be."""
         said = {
-            f"{section}.{key}".rstrip(".")
-            for (section, key), row in self.documented().items()
-            if "*not yet*" in row["text"].lower()
+            key.path
+            for keys in sections().values()
+            for key in keys
+            if "*not yet*" in key.meaning.lower()
         }
         self.assertEqual(said, set(NOT_YET))
 

@@ -40,7 +40,8 @@ NOT_YET: Final[dict[str, Callable[[Any], bool]]] = {
     "ops.log_format": lambda log_format: log_format != "text",
 }
 
-_REQUIRED: Final = (
+#: What cannot be empty. Where it has a default, leaving it out is fine.
+REQUIRED: Final = (
     "listen",
     "roles",
     "jwt.algorithms",
@@ -77,6 +78,9 @@ _NEEDED_BY: Final = {
 
 _REDIS: Final = 'tickets.store = "redis://..."'
 _CHANGES: Final = {"tickets.store": _REDIS, "broker.kind": 'broker.kind = "relay"'}
+
+#: Keys of files of which there may be one, or a list.
+FILE_OR_FILES: Final = ("jwt.secret_file",)
 
 _KEYS: Final = ("jwt.jwks_url", "jwt.public_key_file", "jwt.secret_file")
 
@@ -165,7 +169,7 @@ class _Reader:
                 return self._section(where, value, cast("type[object]", hint))
             self._mistake(where, "must be a table")
             return None
-        if where == "jwt.secret_file" and isinstance(value, str):
+        if where in FILE_OR_FILES and isinstance(value, str):
             return (self._item(where, where, value),) if value else ()
         fits, words = TYPES[hint]
         if not fits(value):
@@ -209,7 +213,7 @@ class _Reader:
         return make_rule(where, written)
 
     def _check_presence(self, config: Config) -> None:
-        for path in _REQUIRED:
+        for path in REQUIRED:
             self._expect(_at(config, path), path, "is required, and not empty")
         for path, asks_for_it in NOT_YET.items():
             asked = asks_for_it(_at(config, path))
