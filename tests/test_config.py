@@ -818,7 +818,6 @@ class RefusalTests(ConfigCase):
             "cluster.url": {"cluster__url": "redis://127.0.0.1"},
             "ops.listen": {"ops__listen": ["tcp:9090:interface=127.0.0.1"]},
             "ops.drain_timeout": {"ops__drain_timeout": 5},
-            "ops.log_format": {"ops__log_format": "json"},
         }
         for key in NOT_YET:
             found = self.refused(changed(**asked[key]))

@@ -22,6 +22,7 @@ LAYERS = (
         "stompauth.audit",
         "stompauth.errors",
         "stompauth.fetch",
+        "stompauth.logs",
         "stompauth.settings",
         "stompauth.version",
     ),

@@ -37,7 +37,6 @@ NOT_YET: Final[dict[str, Callable[[Any], bool]]] = {
     "cluster.url": bool,
     "ops.listen": bool,
     "ops.drain_timeout": lambda timeout: timeout != 30,
-    "ops.log_format": lambda log_format: log_format != "text",
 }
 
 #: What cannot be empty. Where it has a default, leaving it out is fine.

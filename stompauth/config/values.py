@@ -25,7 +25,7 @@ class JwtConfig:
     :ivar jwks_ca_file: CA certificates for the JWKS host, as PEM, in place of the system's.
     :ivar jwks_refresh: (s) How often the keys are fetched, 30 to 86400. A key that was removed
         verifies for as long at most.
-    :ivar jwks_cooldown: (s) The least time between two fetches, from 30 on, whatever ``kid``s come.
+    :ivar jwks_cooldown: (s) The least time between two fetches, from 30 on, whatever ``kid`` comes.
     :ivar issuer: What ``iss`` must be, exactly.
     :ivar audience: What ``aud`` must be, or contain, exactly.
     :ivar typ: What the header's ``typ`` must be, such as ``at+jwt``; empty: ``JWT``, ``at+jwt`` or
@@ -153,7 +153,7 @@ class OpsConfig:
 
     :ivar listen: Where ``/metrics``, ``/health`` and ``/ready`` are; empty: nowhere. *Not yet*.
     :ivar drain_timeout: (s) How long an orderly stop may take. Another value: *not yet*.
-    :ivar log_format: ``"text"`` or ``"json"``; the latter *not yet*.
+    :ivar log_format: ``"text"``, or ``"json"``: one object a line.
     """
 
     listen: tuple[str, ...] = ()
