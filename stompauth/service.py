@@ -24,6 +24,7 @@ from stompauth.identity.bearer import read_secret_token
 from stompauth.identity.keys import JWKSet, StaticKey, jwks_agent
 from stompauth.identity.logout import LogoutVerifier
 from stompauth.identity.verifier import JWTVerifier
+from stompauth.ops.resource import OpsSite
 from stompauth.tickets.memory import MemoryTicketStore
 
 if TYPE_CHECKING:
@@ -62,11 +63,17 @@ def make_service(config: Config, reactor: Any) -> IService:
         connections_per_address=0 if is_proxied else limits.sessions_per_address,
         trusted_proxies=config.trusted_proxies,
     )
-    inner: Service = application.service()
+    service: Service = application.service()
+    service = ListeningService(config.listen, site, service, reactor)
     if config.control.listen:
         control_site = make_control_site(config, application, reactor)
-        inner = ListeningService(config.control.listen, control_site, inner, reactor)
-    return ListeningService(config.listen, site, inner, reactor)
+        service = ListeningService(
+            config.control.listen, control_site, service, reactor, to_the_end=True
+        )
+    if config.ops.listen:
+        ops_site = make_ops_site(config, application, reactor)
+        service = ListeningService(config.ops.listen, ops_site, service, reactor, to_the_end=True)
+    return service
 
 
 def make_control_site(config: Config, application: StompAuth, reactor: Any) -> StrictSite:
@@ -80,6 +87,19 @@ def make_control_site(config: Config, application: StompAuth, reactor: Any) -> S
         stop=partial(reactor.callLater, 0, reactor.stop),
     )
     return StrictSite(control, reactor, config.limits.http_timeout, MAX_BODY)
+
+
+def make_ops_site(config: Config, application: StompAuth, reactor: Any) -> OpsSite:
+    """Make what listens at ``ops.listen``; without prometheus-client it has no metrics."""
+    token = read_secret_token(config.ops.token_file) if config.ops.token_file else ""
+    try:
+        from stompauth.ops.metrics import Metrics
+    except ImportError:
+        _log.warn("there are no metrics: stompauth[metrics] is not installed")
+        metrics = None
+    else:
+        metrics = Metrics(application, reactor)
+    return OpsSite(application, reactor, metrics, token, config.limits.http_timeout)
 
 
 def make_application(config: Config, verifier: JWTVerifier, reactor: Any) -> StompAuth:
@@ -155,12 +175,14 @@ def make_verifier(jwt: JwtConfig, reactor: Any) -> JWTVerifier:
 class ListeningService(Service):
     """Listens on endpoints, and runs a service behind them.
 
-    It stops in order: first it takes no more connections, then the service stops. A listener that
-    cannot be had is an error at start, not a line in the log.
+    It stops in order: first it takes no more connections, then the service stops; or the other way
+    round, for what has to be asked until the end. A listener that cannot be had is an error at
+    start, not a line in the log.
 
     :param endpoints: Twisted's endpoint descriptions, such as ``tcp:8080:interface=127.0.0.1``.
     :param factory: what listens.
     :param inner: the service; one that listens itself stops to do so after this one.
+    :param to_the_end: whether to listen until the service has stopped.
     :param listening: called with the address of each listener as it is there.
     """
 
@@ -173,11 +195,14 @@ class ListeningService(Service):
         inner: Service,
         reactor: Any,
         listening: Callable[[IAddress], None] | None = None,
+        *,
+        to_the_end: bool = False,
     ) -> None:
         self._endpoints = [serverFromString(reactor, description) for description in endpoints]
         self._factory = factory
         self._inner = inner
         self._listening = listening
+        self._to_the_end = to_the_end
         self._ports: list[IListeningPort] = []
         self._begun = False
 
@@ -221,15 +246,20 @@ class ListeningService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        if not self._to_the_end:
+            await self._stop_listening()
+        stopped = self._inner.stopService()
+        if stopped is not None:
+            await stopped
+        await self._stop_listening()
+        self._begun = False
+
+    async def _stop_listening(self) -> None:
         ports, self._ports = self._ports, []
         for port in ports:
             closed = port.stopListening()
             if closed is not None:
                 await closed
-        stopped = self._inner.stopService()
-        if stopped is not None:
-            await stopped
-        self._begun = False
 
 
 def describe(address: IAddress) -> str:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
+from twisted.application.service import MultiService
+from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.components import Componentized
+from twisted.python.logfile import LogFile
 
-from stompauth.config import Config, effective, load
+from stompauth.config import Config, Given, effective
 from stompauth.errors import ConfigError
+from stompauth.logs import json_file_log_observer
 
 if TYPE_CHECKING:
     from twisted.application.service import IService
@@ -19,6 +26,7 @@ class Options(usage.Options):
     """What the command line says.
 
     :ivar config: the configuration, once the options are parsed; None for the demo.
+    :ivar json_log: whether the service has to bring an observer for twistd.
     """
 
     synopsis = "[--config FILE | --demo] [options]"
@@ -37,6 +45,7 @@ class Options(usage.Options):
     ]
 
     config: Config | None = None
+    json_log: bool = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,15 +74,32 @@ class Options(usage.Options):
         if self["workers"] is not None:
             overrides["workers"] = self["workers"]
         try:
-            self.config = load(Path(self["config"]), overrides)
+            given = Given.gather(Path(self["config"]), overrides, os.environ)
+            self.config = given.config()
         except ConfigError as error:
             if self["check"]:
                 sys.stderr.write(f"{error}\n")
                 raise SystemExit(1) from error
             raise usage.UsageError(f"there are mistakes in the configuration:\n{error}") from error
         if self["check"]:
-            sys.stdout.write(effective(self.config))
+            sys.stdout.write(effective(self.config, given.sources))
             raise SystemExit(0)
+        if self.config.ops.log_format == "json":
+            self._log_json()
+
+    def _log_json(self) -> None:
+        """Have twist, or twistd, log JSON to where it would log text."""
+        runner = self.parent
+        if runner is None:
+            return
+        if "fileLogObserverFactory" in runner:  # twist
+            runner["fileLogObserverFactory"] = json_file_log_observer
+        elif runner.get("syslog"):
+            raise usage.UsageError('ops.log_format = "json" and --syslog do not go together.')
+        elif runner["logfile"] == "-" and not runner.get("nodaemon"):
+            raise usage.UsageError("A daemon cannot log to stdout.")
+        else:
+            self.json_log = True
 
 
 def makeService(options: Options) -> IService:
@@ -91,6 +117,40 @@ def makeService(options: Options) -> IService:
             return make_demo_service(options["listen"] or None, reactor)
         from stompauth.service import make_service
 
-        return make_service(options.config, reactor)
+        service = make_service(options.config, reactor)
     except ConfigError as error:
         raise SystemExit(str(error)) from error
+    if not options.json_log:
+        return service
+    top = JSONLogged(_log_file(options.parent, reactor))
+    service.setServiceParent(top)
+    return top
+
+
+class JSONLogged(MultiService):
+    """Has the application that it becomes part of log JSON; twistd asks that for its observer.
+
+    :param file: where to.
+    """
+
+    def __init__(self, file: IO[Any]) -> None:
+        super().__init__()
+        self._file = file
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become part of an application."""
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, json_file_log_observer(self._file))
+        super().setServiceParent(parent)
+
+
+def _log_file(runner: Any, reactor: Any) -> Any:
+    """Open what twistd would log text to."""
+    name = runner["logfile"]
+    if name == "-" or (runner.get("nodaemon") and not name):
+        return sys.stdout
+    file = LogFile.fromFullPath(name or "twistd.log")
+    # Without this the signal that rotates twistd's own log would end the process.
+    if not signal.getsignal(signal.SIGUSR1):
+        signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(file.rotate))
+    return file

@@ -23,6 +23,7 @@ LAYERS = (
         "stompauth.counters",
         "stompauth.errors",
         "stompauth.fetch",
+        "stompauth.logs",
         "stompauth.settings",
         "stompauth.version",
     ),

@@ -26,7 +26,7 @@ from stompauth.service import (
     make_service,
     make_verifier,
 )
-from tests.wire import request
+from tests.wire import post_token, request
 
 CONFIG = """
 listen = ["tcp:8080:interface=127.0.0.1", "tcp:8081:interface=127.0.0.1"]
@@ -94,6 +94,31 @@ class ListeningServiceTests(SynchronousTestCase):
         self.inner.stopped.callback(None)
         self.successResultOf(stopped)
 
+    def test_to_the_end(self) -> None:
+        """What has to be asked until the end listens until the service has stopped."""
+        closed: list[int] = []
+        listen = self.reactor.listenTCP
+
+        def listen_tcp(port: int, *args: Any, **kwargs: Any) -> Any:
+            listening = listen(port, *args, **kwargs)
+            listening.stopListening = lambda: closed.append(port)
+            return listening
+
+        self.patch(self.reactor, "listenTCP", listen_tcp)
+        endpoints = ["tcp:8080:interface=127.0.0.1"]
+        for to_the_end in (False, True):
+            inner = Inner()
+            service = ListeningService(
+                endpoints, Factory(), inner, self.reactor, to_the_end=to_the_end
+            )
+            service.startService()
+            stopped = service.stopService()
+            self.assertEqual((inner.log, closed), (["start", "stop"], [8080] * (not to_the_end)))
+            inner.stopped.callback(None)
+            self.successResultOf(stopped)
+            self.assertEqual(closed, [8080])
+            closed.clear()
+
     def test_says_where(self) -> None:
         """Each listener is logged, and told, with its address."""
         events: list[LogEvent] = []
@@ -157,7 +182,7 @@ class MakeServiceTests(SynchronousTestCase):
     def test_control(self) -> None:
         """OP-1: the control resource has listeners of its own, and is nowhere else."""
         sites = self.listening()
-        self.assertEqual(list(sites), [8080, 8081, 8082])
+        self.assertEqual(sorted(sites), [8080, 8081, 8082])
         self.service.startService()
         self.assertEqual(len(self.reactor.tcpServers), 3)
         head = ["GET /sessions?user=alice HTTP/1.1", "Host: x"]
@@ -168,6 +193,25 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertEqual(request(sites[8080], [*head, authorization]).status, 404)
         ticket = ["POST /authenticate/token HTTP/1.1", "Host: x", "Content-Length: 0"]
         self.assertEqual(request(sites[8082], ticket).status, 404)
+
+    def test_ops(self) -> None:
+        """OP-1: so do health and metrics, which count while they can be asked for."""
+        config = load(
+            self.directory / "stompauth.toml", {"ops": {"listen": ["tcp:9090:interface=127.0.0.1"]}}
+        )
+        service = make_service(config, self.reactor)
+        service.startService()
+        sites = {server[0]: server[1] for server in self.reactor.tcpServers}
+        for path, status in (("/health", 200), ("/ready", 200), ("/metrics", 200), ("/stomp", 404)):
+            head = [f"GET {path} HTTP/1.1", "Host: x"]
+            self.assertEqual(request(sites[9090], head).status, status, path)
+            if path != "/stomp":
+                self.assertEqual(request(sites[8080], head).status, 404)
+        self.addCleanup(sites[9090].doStop)
+        sites[9090].doStart()
+        post_token(sites[8080], "x.y.z", "https://chat.example.com")
+        metrics = request(sites[9090], ["GET /metrics HTTP/1.1", "Host: x"]).body.decode()
+        self.assertIn('stompauth_tickets_refused_total{reason="unauthorized"} 1.0', metrics)
 
     def test_bodies(self) -> None:
         """TK-15: long bodies are for those who control the server; clients have none."""

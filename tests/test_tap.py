@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import signal
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import twisted.internet
-from twisted.application.service import IService, IServiceMaker
+from twisted.application.service import Application, IService, IServiceMaker
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import ILogObserver
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from stompauth.logs import json_file_log_observer
 from stompauth.tap import Options, makeService
 
 CONFIG = """
@@ -136,6 +142,20 @@ class CheckTests(TapCase):
         self.assertNotIn("hunter2", self.stdout.getvalue())
         self.assertEqual(self.stderr.getvalue(), "")
 
+    def test_sources(self) -> None:
+        """Each setting is printed with where its value comes from."""
+        self.patch(os, "environ", {**os.environ, "STOMPAUTH_LIMITS__SESSIONS": "0"})
+        arguments = ["-c", str(self.file), "--check", "--workers", "1"]
+        self.assertRaises(SystemExit, self.parse, *arguments)
+        lines = self.stdout.getvalue().splitlines()
+        for line in (
+            "workers = 1  # command line",
+            "sessions = 0  # none, environment",
+            'issuer = "https://id.example.com/"  # file',
+            "leeway = 10  # default",
+        ):
+            self.assertIn(line, lines)
+
     def test_bad(self) -> None:
         """Every mistake has its line, and the exit status is 1."""
         self.file.write_text(CONFIG.replace("issuer", "isuer"), "utf-8")
@@ -145,8 +165,8 @@ class CheckTests(TapCase):
         self.assertEqual(self.stdout.getvalue(), "")
 
 
-class MakeServiceTests(TapCase):
-    """The service is made of the options, for the reactor that twistd chose."""
+class MakeServiceCase(TapCase):
+    """Has a reactor that twistd chose."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -156,6 +176,10 @@ class MakeServiceTests(TapCase):
         installed = {"reactor": names["reactor"]} if "reactor" in names else {}
         names["reactor"] = self.reactor
         self.addCleanup(lambda: (names.pop("reactor"), names.update(installed)))
+
+
+class MakeServiceTests(MakeServiceCase):
+    """The service is made of the options, for the reactor that twistd chose."""
 
     def ports(self, *arguments: str) -> list[tuple[int, str]]:
         """Port and interface of each listener of a command line's service."""
@@ -183,6 +207,67 @@ class MakeServiceTests(TapCase):
             exit_ = self.assertRaises(SystemExit, makeService, options)
             self.assertIn(listen, str(exit_.code))
             self.assertEqual(self.reactor.tcpServers, [])
+
+
+class LogFormatTests(MakeServiceCase):
+    """``ops.log_format``, for whichever program runs the command."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.file.write_text(CONFIG + '[ops]\nlog_format = "json"\n', "utf-8")
+
+    def run_by(self, runner: Any) -> Options:
+        """Options, parsed as those of a command of the runner."""
+        options = Options()
+        options.parent = runner
+        options.parseOptions(["-c", str(self.file)])
+        return options
+
+    def observer(self, **runner: object) -> object:
+        """The observer that twistd, with such options, would find in its application."""
+        options = self.run_by({"logfile": None, "nodaemon": 1, "syslog": 0, **runner})
+        application = Application("stompauth")
+        makeService(options).setServiceParent(application)
+        return application.getComponent(ILogObserver, None)
+
+    def test_stdout(self) -> None:
+        """Under twistd -n, JSON goes to stdout."""
+        for name in (None, "-"):
+            observer: Any = self.observer(logfile=name)
+            observer({"log_format": "hello", "log_namespace": "here"})
+            line = self.stdout.getvalue().splitlines()[-1]
+            self.assertEqual(json.loads(line)["message"], "hello")
+
+    def test_file(self) -> None:
+        """With a log file it goes there; the signal that rotates such a file is taken."""
+        previous = signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        self.addCleanup(signal.signal, signal.SIGUSR1, previous)
+        name = self.file.with_name("server.log")
+        observer: Any = self.observer(logfile=str(name))
+        observer({"log_format": "hello"})
+        self.assertEqual(json.loads(name.read_text("utf-8"))["message"], "hello")
+        vars(self.reactor)["callFromThread"] = lambda call: call()
+        signal.raise_signal(signal.SIGUSR1)
+        self.assertIn('"hello"', name.with_name("server.log.1").read_text("utf-8"))
+
+    def test_text(self) -> None:
+        """Without it twistd is left alone."""
+        self.file.write_text(CONFIG, "utf-8")
+        self.assertIsNone(self.observer())
+
+    def test_refused(self) -> None:
+        """What would be text, or nowhere, is refused."""
+        for runner in (
+            {"logfile": None, "nodaemon": 1, "syslog": 1},
+            {"logfile": "-", "nodaemon": 0, "syslog": 0},
+        ):
+            self.assertRaises(UsageError, self.run_by, runner)
+
+    def test_twist(self) -> None:
+        """Under twist, its choice of a format is replaced."""
+        runner: dict[str, object] = {"fileLogObserverFactory": None}
+        self.assertFalse(self.run_by(runner).json_log)
+        self.assertIs(runner["fileLogObserverFactory"], json_file_log_observer)
 
 
 class PluginTests(SynchronousTestCase):

@@ -361,7 +361,7 @@ def explain(
     if (claims is None) == (token_file is None):
         raise click.UsageError("One of --claims and --token-file is needed.")
     try:
-        configuration = load(config)
+        configuration = load(config, environment=os.environ)
     except ConfigError as error:
         raise click.UsageError(f"There are mistakes in the configuration:\n{error}") from error
     principal = _principal(configuration.jwt, _claims(claims, token_file))

@@ -1,13 +1,15 @@
-"""The configuration: TOML, read into values that the parts are built from."""
+"""The configuration: TOML and the environment, read into values that the parts are built from."""
 
 from stompauth.config.effective import effective
 from stompauth.config.listener import Listener
-from stompauth.config.reader import NOT_YET, from_mapping, load
+from stompauth.config.reader import NOT_YET, from_mapping
+from stompauth.config.sources import Given, load
 from stompauth.config.values import Config, InterceptorConfig, JwtConfig, WebSocketConfig
 
 __all__ = [
     "NOT_YET",
     "Config",
+    "Given",
     "InterceptorConfig",
     "JwtConfig",
     "Listener",

@@ -21,7 +21,8 @@ PATHS: Final = ("tickets.path", "websocket.path", "logout.path")
 #: The largest number that is believed to be meant; beyond it a float skips whole numbers.
 _MOST: Final = 2**53
 
-_CHOICES: Final = {
+#: The words that a key, or each item of its list, may be.
+CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "roles": ("tickets", "websocket"),
     "jwt.algorithms": (*sorted(PUBLIC_KEY_ALGORITHMS), *HMAC_ALGORITHMS),
     "jwt.on_send": ("required", "optional", "ignored"),
@@ -69,7 +70,7 @@ TYPES: Final[dict[object, tuple[Callable[[object], bool], str]]] = {
     OnDeny: (_is_string, "a string"),
     _STRINGS: (
         lambda value: isinstance(value, list) and all(map(_is_string, value)),
-        "a list of strings",
+        'a list of strings, as ["a", "b"]',
     ),
     _PAIR: (
         lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)),
@@ -181,11 +182,16 @@ def check(key: str, value: Any, *, is_given: bool) -> None:
     :raises ValueError: it cannot be meant; the text says why.
     """
     if _is_number(value):
-        _check_range(value, *_RANGES.get(key, (0, _MOST)))
-    if key in _CHOICES and value not in _CHOICES[key]:
-        raise ValueError(f"must be one of {', '.join(_CHOICES[key])}")
+        _check_range(value, *range_of(key))
+    if key in CHOICES and value not in CHOICES[key]:
+        raise ValueError(f"must be one of {', '.join(CHOICES[key])}")
     if is_given and key in _CHECKS:
         _CHECKS[key](value)
+
+
+def range_of(key: str) -> tuple[float, float]:
+    """The least and the greatest value of a key with numbers."""
+    return _RANGES.get(key, (0, _MOST))
 
 
 def _check_range(number: float, low: float, high: float) -> None:

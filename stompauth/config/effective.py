@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
@@ -19,12 +19,15 @@ _LIMITS: Final = frozenset(
 )
 
 
-def effective(config: Config) -> str:
+def effective(config: Config, sources: Mapping[str, str] | None = None) -> str:
     """Write a configuration down, whole and in TOML, with a remark where a 0 means no limit.
 
     It holds no secret: of the interceptors' settings only the names are told.
+
+    :param sources: where each key's value comes from, to be remarked too; see
+        :attr:`.Given.sources`. What is not in it is a default.
     """
-    lines = [*_settings("", config)]
+    lines = [*_settings("", config, sources)]
     chain = ["authenticate", *(entry.use for entry in config.interceptors), "authorize"]
     lines += ["", f"# interceptors, in order: {', '.join(chain)}"]
     for entry in config.interceptors:
@@ -42,15 +45,18 @@ def effective(config: Config) -> str:
     return "\n".join(lines)
 
 
-def _settings(path: str, section: Any) -> Iterator[str]:
+def _settings(path: str, section: Any, sources: Mapping[str, str] | None) -> Iterator[str]:
     """The lines of a section's own keys, then those of the sections in it."""
     inner: list[str] = []
     for key in fields(section):
         value, where = getattr(section, key.name), f"{path}{key.name}"
         if is_dataclass(value):
-            inner += ["", f"[{where}]", *_settings(f"{where}.", value)]
+            inner += ["", f"[{where}]", *_settings(f"{where}.", value, sources)]
         elif where not in ("interceptors", "rules"):
-            remark = "  # none" if where in _LIMITS and not value else ""
+            remarks = ["none"] if where in _LIMITS and not value else []
+            if sources is not None:
+                remarks.append(sources.get(where, "default"))
+            remark = f"  # {', '.join(remarks)}" if remarks else ""
             yield f"{key.name} = {_toml(value)}{remark}"
     yield from inner
 

@@ -24,7 +24,20 @@ INTERCEPTORS: Final = "stompauth.interceptors"
 
 @dataclass(frozen=True, slots=True)
 class RuleTable:
-    """An entry of ``[[rules]]`` as it is written."""
+    """An entry of ``[[rules]]`` as it is written.
+
+    :ivar allow: ``"subscribe"``, ``"send"`` or both. A rule has either this or ``deny``.
+    :ivar deny: Likewise.
+    :ivar destination: A pattern: ``*`` is one segment, ``**`` at the end one or more, ``{name}``
+        one that it captures, ``{user}`` the user's name, ``{claims.x}`` a claim.
+    :ivar authorities: The user needs one of these.
+    :ivar claims: Each claim equals the text, or is a list that has it. The text may be ``{user}``,
+        or a ``{name}`` of the pattern.
+    :ivar name: What the rule is called in logs.
+    :ivar on_deny: Of a rule with ``deny``: ``"close"`` the session, or ``"notify"`` the client.
+    :ivar retain: Of a rule with ``allow`` for SEND: a message may be retained for later
+        subscribers.
+    """
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()

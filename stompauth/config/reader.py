@@ -1,6 +1,6 @@
 """From TOML to values.
 
-Nothing is half right: :func:`load` returns a whole :class:`.Config`, or raises a
+Nothing is half right: :func:`from_mapping` returns a whole :class:`.Config`, or raises a
 :exc:`.ConfigError` with every mistake that there is.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass, replace
 from operator import attrgetter
@@ -22,7 +21,7 @@ from stompauth.authorization.rules import Rule
 from stompauth.config.checks import LISTENERS, PATHS, TYPES, check, readable
 from stompauth.config.entries import RuleTable, make_interceptor, make_rule
 from stompauth.config.listener import Listener
-from stompauth.config.values import Config, ControlConfig, JwtConfig
+from stompauth.config.values import Config, JwtConfig
 from stompauth.errors import ConfigError, Mistake
 from stompauth.identity.bearer import read_secret_token
 from stompauth.identity.keys import HMAC_ALGORITHMS, PUBLIC_KEY_ALGORITHMS, StaticKey
@@ -36,11 +35,10 @@ NOT_YET: Final[dict[str, Callable[[Any], bool]]] = {
     "broker.kind": lambda kind: kind == "relay",
     "broker.bus": bool,
     "cluster.url": bool,
-    "ops.listen": bool,
-    "ops.log_format": lambda log_format: log_format != "text",
 }
 
-_REQUIRED: Final = (
+#: What cannot be empty. Where it has a default, leaving it out is fine.
+REQUIRED: Final = (
     "listen",
     "roles",
     "jwt.algorithms",
@@ -72,34 +70,17 @@ _NEEDED_BY: Final = {
     "broker.bus": ("broker.local_queues",),
     "control.listen": ("control.token_file",),
     "control.token_file": ("control.listen",),
+    "ops.listen": ("ops.token_file",),
     "authorization.http": ("authorization.timeout", "authorization.cache"),
 }
 
 _REDIS: Final = 'tickets.store = "redis://..."'
 _CHANGES: Final = {"tickets.store": _REDIS, "broker.kind": 'broker.kind = "relay"'}
 
+#: Keys of files of which there may be one, or a list.
+FILE_OR_FILES: Final = ("jwt.secret_file",)
+
 _KEYS: Final = ("jwt.jwks_url", "jwt.public_key_file", "jwt.secret_file")
-
-
-def load(source: str | Path, overrides: Mapping[str, object] | None = None) -> Config:
-    """Read a configuration.
-
-    :param source: TOML as a string, or the path of a file of it. Paths in it are relative to the
-        file's directory, or to the current one.
-    :param overrides: values which replace those of the keys at the top, as the command line does.
-    :raises ConfigError: there are mistakes; all of them.
-    """
-    try:
-        text = source.read_text("utf-8") if isinstance(source, Path) else source
-        data = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError([Mistake("", f"{source} cannot be read: {error.strerror}")]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError([Mistake("", f"{source} is not UTF-8")]) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError([Mistake("", f"this is not TOML: {error}")]) from error
-    directory = source.parent if isinstance(source, Path) else Path()
-    return from_mapping(data | dict(overrides or {}), directory)
 
 
 def from_mapping(data: Mapping[str, object], directory: Path) -> Config:
@@ -139,7 +120,7 @@ class _Reader:
         self._unread = [mistake.path for mistake in self._mistakes]
         self._check_presence(config)
         self._check_keys(config.jwt)
-        self._check_control(config.control)
+        self._check_tokens(config)
         self._check_paths(config)
         self._check_listeners(config)
         if self._mistakes:
@@ -186,7 +167,7 @@ class _Reader:
                 return self._section(where, value, cast("type[object]", hint))
             self._mistake(where, "must be a table")
             return None
-        if where == "jwt.secret_file" and isinstance(value, str):
+        if where in FILE_OR_FILES and isinstance(value, str):
             return (self._item(where, where, value),) if value else ()
         fits, words = TYPES[hint]
         if not fits(value):
@@ -230,7 +211,7 @@ class _Reader:
         return make_rule(where, written)
 
     def _check_presence(self, config: Config) -> None:
-        for path in _REQUIRED:
+        for path in REQUIRED:
             self._expect(_at(config, path), path, "is required, and not empty")
         for path, asks_for_it in NOT_YET.items():
             asked = asks_for_it(_at(config, path))
@@ -292,13 +273,16 @@ class _Reader:
             except (OSError, ValueError) as error:
                 self._mistake(path, f"{name!r}: {error}")
 
-    def _check_control(self, control: ControlConfig) -> None:
-        """OP-1: what the control resource asks its callers for cannot be guessed."""
-        if control.listen and control.token_file and self._is_read("control.token_file"):
-            try:
-                read_secret_token(control.token_file)
-            except (OSError, ValueError) as error:
-                self._mistake("control.token_file", f"{control.token_file!r}: {error}")
+    def _check_tokens(self, config: Config) -> None:
+        """OP-1: what callers are asked for cannot be guessed."""
+        for section in ("control", "ops"):
+            path = f"{section}.token_file"
+            listeners, token_file = _at(config, f"{section}.listen"), _at(config, path)
+            if listeners and token_file and self._is_read(path):
+                try:
+                    read_secret_token(token_file)
+                except (OSError, ValueError) as error:
+                    self._mistake(path, f"{token_file!r}: {error}")
 
     def _check_paths(self, config: Config) -> None:
         taken: dict[str, str] = {}

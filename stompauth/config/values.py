@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import get_type_hints
 
 from stompauth.authorization.decision import OnDeny
 from stompauth.authorization.rules import Rule
@@ -15,7 +16,27 @@ from stompauth.settings import Limits, TicketSettings, WebSocketSettings
 class JwtConfig:
     """Which tokens are good (``[jwt]``); times in seconds.
 
-    :ivar secret_file: files of HMAC secrets, several while rotating.
+    :ivar algorithms: Those that tokens may be signed with: RS, PS and ES with 256, 384 or 512,
+        ``EdDSA``; or HS with these.
+    :ivar jwks_url: Where the issuer publishes its keys; https only.
+    :ivar public_key_file: The issuer's public key, as PEM.
+    :ivar secret_file: An HMAC secret; or a list of files, to rotate it. A line end after the secret
+        is not part of it.
+    :ivar jwks_ca_file: CA certificates for the JWKS host, as PEM, in place of the system's.
+    :ivar jwks_refresh: (s) How often the keys are fetched, 30 to 86400. A key that was removed
+        verifies for as long at most.
+    :ivar jwks_cooldown: (s) The least time between two fetches, from 30 on, whatever ``kid`` comes.
+    :ivar issuer: What ``iss`` must be, exactly.
+    :ivar audience: What ``aud`` must be, or contain, exactly.
+    :ivar typ: What the header's ``typ`` must be, such as ``at+jwt``; empty: ``JWT``, ``at+jwt`` or
+        none.
+    :ivar leeway: (s) By how much clocks may differ, 0 to 60.
+    :ivar max_lifetime: (s) The most from ``iat`` to ``exp``; ``0``: any.
+    :ivar user_claim: The claim with the user name.
+    :ivar authorities_claim: The claim with the authorities: a list, or a string separated by
+        spaces.
+    :ivar on_send: A JWT on SEND frames is ``"required"``, ``"optional"`` (checked when there is
+        one) or ``"ignored"`` (taken off unread).
     """
 
     algorithms: tuple[str, ...] = ()
@@ -37,7 +58,16 @@ class JwtConfig:
 
 @dataclass(frozen=True, slots=True)
 class TicketsConfig(TicketSettings):
-    """The ticket endpoint and its store (``[tickets]``)."""
+    """The ticket endpoint and its store (``[tickets]``).
+
+    :ivar store: ``"memory"``, or ``"redis://host:6379/0"``, ``"rediss://..."`` for several
+        processes: *not yet*.
+    :ivar password_file: With Redis: the password.
+    :ivar prefix: With Redis: what all its keys begin with.
+    :ivar timeout: (s) With Redis: how long an answer may take, 0.1 to 60.
+    :ivar max_outstanding: (tickets) Per subject; a further one voids the oldest. ``0``: no limit.
+    :ivar max_total: (tickets) In all; then 503. ``0``: no limit.
+    """
 
     store: str = "memory"
     password_file: str = ""
@@ -49,14 +79,29 @@ class TicketsConfig(TicketSettings):
 
 @dataclass(frozen=True, slots=True)
 class WebSocketConfig(WebSocketSettings):
-    """The handshake, and whose pages may make it (``[websocket]``)."""
+    """The handshake, and whose pages may make it (``[websocket]``).
+
+    :ivar origins: The pages that may connect, exactly as browsers send it:
+        ``https://chat.example.com``, ``http://localhost:3000``.
+    """
 
     origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """Who delivers (``[broker]``)."""
+    """Who delivers (``[broker]``).
+
+    :ivar kind: ``"simple"``: this process delivers. ``"relay"``: a STOMP broker does, *not yet*.
+    :ivar endpoint: With a relay: the broker, as ``tls:rabbit.example.com:61614``.
+    :ivar login: With a relay: our login.
+    :ivar passcode_file: With a relay: our passcode.
+    :ivar host: With a relay: the virtual host.
+    :ivar receipt_timeout: (s) With a relay: how long the broker may take to confirm, from 0.1 on.
+    :ivar bus: ``"redis://..."`` carries topics and user destinations between nodes: *not yet*.
+    :ivar local_queues: With a bus: allow queues, each node's own.
+    :ivar stamp_sender: Name the sender in the header ``sender`` of a MESSAGE.
+    """
 
     kind: str = "simple"
     endpoint: str = ""
@@ -71,14 +116,21 @@ class BrokerConfig:
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """What the nodes tell each other by (``[cluster]``)."""
+    """What the nodes tell each other by (``[cluster]``).
+
+    :ivar url: ``"redis://..."`` for revocation, presence and limits over nodes: *not yet*.
+    """
 
     url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ControlConfig:
-    """The HTTP control resource (``[control]``)."""
+    """The HTTP control resource (``[control]``).
+
+    :ivar listen: Where the control resource listens; empty: nowhere.
+    :ivar token_file: The token that its callers show: 32 characters or more.
+    """
 
     listen: tuple[str, ...] = ()
     token_file: str = ""
@@ -86,23 +138,41 @@ class ControlConfig:
 
 @dataclass(frozen=True, slots=True)
 class LogoutConfig:
-    """OpenID Connect Back-Channel Logout (``[logout]``)."""
+    """OpenID Connect Back-Channel Logout (``[logout]``).
+
+    :ivar path: Where OpenID Connect Back-Channel Logout is, on the public listeners; empty:
+        nowhere.
+    """
 
     path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class OpsConfig:
-    """Metrics, health and the orderly stop (``[ops]``)."""
+    """Metrics, health and the orderly stop (``[ops]``).
+
+    :ivar listen: Where ``/metrics``, ``/health`` and ``/ready`` are; empty: nowhere.
+    :ivar token_file: The token that ``/metrics`` asks for: 32 characters or more; empty for none.
+    :ivar drain_timeout: (s) How long sessions may take to end, a few at a time, when the server
+        stops; ``0`` ends them all at once.
+    :ivar log_format: ``"text"``, or ``"json"``: one object a line.
+    """
 
     listen: tuple[str, ...] = ()
+    token_file: str = ""
     drain_timeout: float = 30
     log_format: str = "text"
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationConfig:
-    """Who decides beside the rules, and what a denial by no rule does (``[authorization]``)."""
+    """Who decides beside the rules, and what a denial by no rule does (``[authorization]``).
+
+    :ivar on_deny: When no rule matches: ``"close"`` the session, or ``"notify"`` the client.
+    :ivar http: Ask this URL as well as the rules; both have to allow.
+    :ivar timeout: (s) With a URL: how long an answer may take, 0.1 to 60.
+    :ivar cache: (s) With a URL: for how long an answer holds.
+    """
 
     on_deny: OnDeny = "close"
     http: str = ""
@@ -114,7 +184,8 @@ class AuthorizationConfig:
 class InterceptorConfig:
     """An entry of ``[[interceptors]]``.
 
-    :ivar use: where its class is, as ``package.module:Name``.
+    :ivar use: The class, as ``package.module:Name``, or the name of an entry point of
+        ``stompauth.interceptors``.
     :ivar settings: what the class was called with; it may hold secrets.
     :ivar interceptor: the provider of :class:`~stompauth.interfaces.IInterceptor` that it made.
     """
@@ -130,6 +201,15 @@ class Config:
 
     Names are those of the keys; an attribute whose name ends in ``_file`` has the path made
     absolute. ``docs/configuration.md`` says what each means.
+
+
+    :ivar listen: Where to listen: Twisted's endpoint strings.
+    :ivar behind_tls_proxy: A proxy in front of all listeners terminates TLS; allows plain listeners
+        off loopback.
+    :ivar trusted_proxies: Networks, as ``10.0.0.0/8``, whose ``X-Forwarded-For`` is believed.
+    :ivar roles: What this process serves. One of the two alone needs a shared ``tickets.store``.
+    :ivar fast_io: Use the faster way to write to sockets.
+    :ivar workers: (processes) How many share the listeners. More than 1: *not yet*.
     """
 
     listen: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
@@ -150,3 +230,14 @@ class Config:
     authorization: AuthorizationConfig = AuthorizationConfig()
     interceptors: tuple[InterceptorConfig, ...] = ()
     rules: tuple[Rule, ...] = ()
+
+
+def keys(section: type = Config, path: str = "") -> Iterator[tuple[str, object]]:
+    """Every key by its path, with its annotation; entries of arrays of tables have none."""
+    hints = get_type_hints(section)
+    for key in fields(section):
+        where, hint = f"{path}{key.name}", hints[key.name]
+        if isinstance(hint, type) and is_dataclass(hint):
+            yield from keys(hint, f"{where}.")
+        elif where not in ("interceptors", "rules"):
+            yield where, hint

@@ -9,20 +9,28 @@ from twisted.web.resource import Resource
 
 from stompauth.errors import Denied
 from stompauth.handshake.responses import deny, json_body, set_security_headers, unauthorized
+from stompauth.handshake.site import StrictSite
 from stompauth.identity.bearer import SecretToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
 
     from stompauth.application import StompAuth
 
 
 class MetricsText(Protocol):
-    """What :class:`.Metrics` is to this resource."""
+    """What :class:`.Metrics` is to this module."""
 
     content_type: bytes
+
+    def start(self) -> None:
+        """Begin to count."""
+
+    def stop(self) -> None:
+        """Count no more."""
 
     def text(self) -> bytes:
         """All metrics as they are now."""
@@ -92,3 +100,38 @@ class OpsResource(Resource):
         values = request.requestHeaders.getRawHeaders(b"Authorization", [])
         if self._token is not None and not self._token.is_in(values):
             raise unauthorized(request, token_sent=bool(values))
+
+
+class OpsSite(StrictSite):
+    """The resource behind a listener; the metrics count while there is one.
+
+    :param application: whose it is.
+    :param metrics: None where prometheus-client is not installed.
+    :param token: see :class:`OpsResource`.
+    :param http_timeout: seconds that a whole request may take.
+    """
+
+    def __init__(
+        self,
+        application: StompAuth,
+        clock: IReactorTime,
+        metrics: MetricsText | None,
+        token: str = "",
+        http_timeout: float = 10,
+    ) -> None:
+        super().__init__(
+            OpsResource(application, metrics, token), clock, http_timeout, connections=100
+        )
+        self._metrics = metrics
+
+    def startFactory(self) -> None:
+        """Begin to count, with the first listener."""
+        super().startFactory()
+        if self._metrics is not None:
+            self._metrics.start()
+
+    def stopFactory(self) -> None:
+        """Count no more, after the last one."""
+        if self._metrics is not None:
+            self._metrics.stop()
+        super().stopFactory()

@@ -15,6 +15,7 @@ from stompauth.handshake.admission import HandshakeRequest
 from stompauth.handshake.site import PathRouter, StrictSite
 from stompauth.handshake.websocket import FRAME_COST
 from stompauth.interfaces import ITicketStore
+from stompauth.logs import json_line
 from stompauth.settings import Limits, TicketSettings, WebSocketSettings
 from stompauth.tickets.grant import TicketGrant
 from tests.applications import ISSUER, NOW, Application, token
@@ -660,6 +661,7 @@ class SecrecyTests(SynchronousTestCase):
         broken = application.open()
         broken.websocket.socket.send(client_frame(1, b"CONNECT\nAuthorization:" + b"x\r\n\n\0"))
         text = "\n".join(repr(event) + str(event.get("log_format", "")) for event in events)
+        text += "".join(map(json_line, events))
         self.assertGreater(len(events), 10)
         for secret in secrets:
             self.assertNotIn(secret, text)

@@ -18,7 +18,7 @@ import jwt
 from tests.integration.processes import Server, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 ISSUER = "https://id.example.com/"
 AUDIENCE = "chat"
@@ -112,6 +112,8 @@ def configured(
     fast_io: bool = True,
     ping: float = 25,
     more: str = "",
+    runner: Sequence[str] = ("twistd", "-n", "--pidfile="),
+    environment: Mapping[str, str] | None = None,
     **limits: Any,
 ) -> Iterator[ConfiguredServer]:
     """Run a server in the directory for as long as the block lasts.
@@ -121,6 +123,8 @@ def configured(
     :param port: where it listens, 0 for a free port; its own origin is allowed if it is known.
     :param ping: seconds between WebSocket pings.
     :param more: further sections of the configuration.
+    :param runner: the program that runs it, with options of its own.
+    :param environment: variables for it, beside our own.
     :param limits: what is not the default of ``[limits]``.
     """
     secret = secrets.token_hex(32).encode("ascii")
@@ -135,9 +139,9 @@ def configured(
         limits="\n".join(f"{name} = {json.dumps(value)}" for name, value in limits.items()),
     )
     (directory / "stompauth.toml").write_text(toml + more, "utf-8")
-    twistd = Path(sys.executable).parent / "twistd"
-    command = [twistd, "-n", "--pidfile=", "stompauth", "--config", "stompauth.toml"]
-    with running(command, directory) as ready:
+    program = Path(sys.executable).parent / runner[0]
+    command = [program, *runner[1:], "stompauth", "--config", "stompauth.toml"]
+    with running(command, directory, environment=environment) as ready:
         server = ConfiguredServer(ready.port, ready.log, secret)
         yield server
     log = server.log.read_text("utf-8")

@@ -1,0 +1,81 @@
+"""Log events as JSON, one object a line, for programs that read logs.
+
+A line tells what the event's text tells, and no more: of what an event carries, only what its text
+names becomes a field.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from datetime import UTC, datetime
+from string import Formatter
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from twisted.logger import FileLogObserver, LogEvent, LogLevel, formatEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def json_file_log_observer(file: IO[Any]) -> FileLogObserver:
+    """Make an observer that writes each event to the file as :func:`json_line` has it."""
+    return FileLogObserver(file, json_line)
+
+
+def json_line(event: LogEvent) -> str:
+    """An event as one line of JSON, in ASCII, with these fields.
+
+    ``time``: when, in UTC (RFC 3339); ``level``; ``namespace``: the logger's; ``event``: of
+    :mod:`stompauth.audit`, the event's name; ``message``: the text, formatted; whatever fields the
+    text names; ``traceback``: of a failure.
+    """
+    fields = dict(_named(event))
+    if "log_time" in event:
+        time = datetime.fromtimestamp(event["log_time"], UTC)
+        fields["time"] = time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    fields["level"] = event.get("log_level", LogLevel.info).name
+    fields["namespace"] = event.get("log_namespace", "")
+    fields["message"] = formatEvent(event)
+    if event.get("log_namespace") == "stompauth.audit":
+        fields["event"] = event["audit"]
+    if "log_failure" in event:
+        fields["traceback"] = _traceback(event["log_failure"])
+    first = {name: fields[name] for name in _FIRST if name in fields}
+    return json.dumps(first | fields, default=str) + "\n"
+
+
+_FIRST: Final = ("time", "level", "namespace", "event", "message")
+
+
+def _named(event: LogEvent) -> Iterator[tuple[str, object]]:
+    """The fields that the event's text names, as JSON can have them."""
+    try:
+        parts = list(Formatter().parse(event.get("log_format") or ""))
+    except (TypeError, ValueError):
+        return
+    for _, name, _, conversion in parts:
+        if (
+            not name
+            or name not in event
+            or not re.fullmatch(r"(?!log_)[A-Za-z_]\w*", name, re.ASCII)
+        ):
+            continue
+        value = event[name]
+        if not (
+            value is None
+            or isinstance(value, bool | int | str)
+            or (isinstance(value, float) and math.isfinite(value))
+        ):
+            shown = f"{name}!{conversion}" if conversion else name
+            value = formatEvent({"log_format": f"{{{shown}}}", name: value})
+        yield name, value
+
+
+def _traceback(failure: Any) -> str:
+    try:
+        return str(failure.getTraceback())
+    except Exception:
+        # A log line less would hide that there was a failure at all.
+        return "this failure cannot be shown"
