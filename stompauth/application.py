@@ -194,6 +194,10 @@ class StompAuth:
         """How often the JWK Set was fetched, by outcome; empty where there is none."""
         return self._keys.fetches if self._keys is not None else {}
 
+    def tickets_expired(self) -> int | None:
+        """How many tickets nobody took in time; None where the store does not know."""
+        return getattr(self._tickets, "expired", None)
+
     def broker_counts(self) -> Mapping[str, int]:
         """What the broker holds, by name, as far as it tells."""
         counts: Callable[[], Mapping[str, int]] = getattr(self._broker, "counts", dict)

@@ -159,6 +159,11 @@ class _Application(Collector):
         counters = self._application.counters
         for name, text, attribute in _BY_COUNTER:
             yield CounterMetricFamily(f"stompauth_{name}", text, getattr(counters, attribute))
+        expired = self._application.tickets_expired()
+        if expired is not None:
+            yield CounterMetricFamily(
+                "stompauth_tickets_expired", "Tickets that nobody took in time", expired
+            )
         yield SummaryMetricFamily(
             "stompauth_token_verification_seconds",
             "What the verification of tokens took, waiting for keys included",

@@ -47,6 +47,7 @@ class MemoryTicketStore:
     :param clock: what time it is.
     :param max_outstanding: unused tickets per subject; a further one voids the oldest.
     :param max_total: tickets in all, used ones included; then no more are issued.
+    :ivar expired: how many there were that nobody took in time.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class MemoryTicketStore:
         self._entries: dict[bytes, _Entry] = {}
         self._outstanding: dict[tuple[str, str], dict[bytes, None]] = {}
         self._ends: list[tuple[float, bytes]] = []
+        self.expired = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -126,4 +128,8 @@ class MemoryTicketStore:
         for _ in range(SWEEP):
             if not self._ends or self._ends[0][0] > now:
                 return
-            self._forget(heapq.heappop(self._ends)[1])
+            key = heapq.heappop(self._ends)[1]
+            entry = self._entries.get(key)
+            if entry is not None and not entry.spent:
+                self.expired += 1
+            self._forget(key)

@@ -32,6 +32,14 @@ class MemoryTicketStoreTests(SynchronousTestCase):
     def issue(self, user: str = "alice", ttl: float = 30) -> str:
         return self.successResultOf(self.store.issue(grant_of(user), ttl))
 
+    def test_expired_are_counted(self) -> None:
+        """Those that nobody took in time are counted, once; those that were used are not."""
+        used, _ = self.issue(), self.issue()
+        self.successResultOf(self.store.redeem(used))
+        self.clock.advance(31)
+        self.failureResultOf(self.store.redeem(used), TicketRefused)
+        self.assertEqual(self.store.expired, 1)
+
     def test_interface(self) -> None:
         """It is a ticket store."""
         self.assertTrue(verifyObject(ITicketStore, self.store))
