@@ -23,6 +23,7 @@ LAYERS = (
         "stompauth.counters",
         "stompauth.errors",
         "stompauth.fetch",
+        "stompauth.redis",
         "stompauth.settings",
         "stompauth.version",
     ),
@@ -49,6 +50,7 @@ KEPT_IN = {
     "jwt": ("stompauth.identity", "stompauth.demo", "stompauth.cli"),
     "prometheus_client": ("stompauth.ops.metrics",),
     "txaio": ("stompauth.client.websocket", "stompauth.testing"),
+    "txredisapi": ("stompauth.redis",),
 }
 
 #: What tells the time, or waits, without a clock that was passed in.
