@@ -294,18 +294,17 @@ class _Connection(Protocol):
             self.drop("what it sends is not the protocol of Redis")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._end("the connection was lost")
+        if self.is_usable:
+            self._end("the connection was lost")
         self.closed.callback(None)
 
     def drop(self, reason: str) -> None:
         """Have done with the connection: at once, and without a word to the server."""
-        self._end(reason)
-        if not self.closed.called:
+        if self.is_usable:
+            self._end(reason)
             self.transport.abortConnection()
 
     def _end(self, reason: str) -> None:
-        if not self.is_usable:
-            return
         self.is_usable = False
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -319,7 +318,7 @@ class _Connection(Protocol):
         if (
             self._pushed is not None
             and isinstance(reply, list)
-            and reply[0] in (b"message", b"pmessage")
+            and reply[:1] in ([b"message"], [b"pmessage"])
         ):
             self._pushed(reply)
             return
