@@ -114,7 +114,8 @@ class RedisURL:
             raise ValueError("a password does not belong in a URL: use password_file")
         database = parts.path.removeprefix("/") or "0"
         if (
-            not parts.hostname
+            not re.fullmatch("[!-~]+", text)
+            or not re.fullmatch("[a-z0-9._-]+|[0-9a-f:.]+", parts.hostname or "")
             or port == 0
             or parts.query
             or parts.fragment
@@ -122,7 +123,7 @@ class RedisURL:
         ):
             raise ValueError("a Redis URL is redis://[user@]host[:port][/database]")
         return cls(
-            host=parts.hostname,
+            host=str(parts.hostname),
             port=port or _PORT,
             database=int(database),
             user=unquote(parts.username) if parts.username else None,
@@ -134,6 +135,18 @@ class RedisURL:
         host = f"[{self.host}]" if ":" in self.host else self.host
         scheme = "rediss" if self.tls else "redis"
         return f"{scheme}://{user}{host}:{self.port}/{self.database}"
+
+
+def read_password(path: str | PathLike[str]) -> str:
+    """Read the password in this file; a line end after it is not part of it.
+
+    :raises OSError: the file cannot be read.
+    :raises ValueError: it does not hold one line of UTF-8.
+    """
+    text = Path(path).read_bytes().decode("utf-8").removesuffix("\n").removesuffix("\r")
+    if not text or "\n" in text or "\r" in text:
+        raise ValueError("does not hold one line")
+    return text
 
 
 def is_installed() -> bool:
@@ -445,7 +458,9 @@ class _Client:
 
         :raises Exception: there was no connection that could be used.
         """
-        connection: Any = await self._endpoint.connect(Factory.forProtocol(self._build))
+        factory = Factory.forProtocol(self._build)
+        factory.noisy = False
+        connection: Any = await self._endpoint.connect(factory)
         try:
             await self._greet(connection)
             self._connection = connection

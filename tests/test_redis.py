@@ -657,6 +657,10 @@ class RedisURLTests(SynchronousTestCase):
             ("redis://a:open-sesame", "not a URL"),
             ("redis://a:70000", "not a URL"),
             ("redis://a:0", "redis://[user@]host"),
+            ("redis://open sesame", "redis://[user@]host"),
+            ("redis://a\n", "redis://[user@]host"),
+            ("redis://a%b", "redis://[user@]host"),
+            ("redis://\N{GREEK SMALL LETTER ALPHA}", "redis://[user@]host"),
         ):
             error = self.assertRaises(ValueError, RedisURL.parse, text)
             self.assertIn(words, str(error), text)
