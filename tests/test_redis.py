@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hypothesis import given, settings
@@ -11,7 +14,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectError, ConnectionLost
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -31,6 +34,7 @@ from stompauth.redis import (
     RedisSubscriber,
     RedisURL,
 )
+from tests.test_layers import imports_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -623,6 +627,25 @@ class RedisSubscriberTests(ClientTestCase[RedisSubscriber]):
         self.successResultOf(stopped)
         self.assertEqual(self.told, ["connected", "lost"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class ExtraTests(SynchronousTestCase):
+    """txredisapi is an extra, and imports the global reactor."""
+
+    def test_late(self) -> None:
+        """Nothing imports it but the first client, when the reactor has been chosen."""
+        source = Path(redis.__file__).read_text("utf-8")
+        found = [each for each in imports_of(ast.parse(source)) if "txredisapi" in each.name]
+        self.assertEqual([each.in_function for each in found], [True])
+
+    def test_missing(self) -> None:
+        """Without it a client cannot be made, and the error says what to install."""
+        self.addCleanup(redis._parser.cache_clear)
+        redis._parser.cache_clear()
+        self.patch(sys, "modules", sys.modules | {"txredisapi": None})
+        url = RedisURL("redis.example.com")
+        error = self.assertRaises(ImportError, Redis, MemoryReactorClock(), url)
+        self.assertIn("stompauth[redis]", str(error))
 
 
 class RedisURLTests(SynchronousTestCase):

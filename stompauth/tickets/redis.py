@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from stompauth.errors import TicketRefused, TicketReplayed, Unavailable
-from stompauth.interfaces import ITicketStore
+from stompauth.interfaces import IReadiness, ITicketStore
 from stompauth.redis import Redis, RedisURL
 from stompauth.tickets.grant import TicketGrant
 from stompauth.tickets.memory import TICKET_BYTES, digest
@@ -76,7 +76,7 @@ return voided
 """
 
 
-@implementer(ITicketStore)
+@implementer(ITicketStore, IReadiness)
 class RedisTicketStore:
     """Keeps tickets in Redis 6.2 or later, or Valkey, under their hashes.
 
@@ -134,9 +134,8 @@ class RedisTicketStore:
         """
         return self._redis.stop()
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether Redis is there."""
+    def is_ready(self) -> bool:
+        """Whether there is a connection. See :meth:`.IReadiness.is_ready`."""
         return self._redis.is_connected
 
     def issue(self, grant: TicketGrant, ttl: float) -> Deferred[str]:

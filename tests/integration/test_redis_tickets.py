@@ -48,7 +48,7 @@ async def stores(server: RedisServer) -> AsyncIterator[list[RedisTicketStore]]:
     ]
     for store in stores:
         store.start()
-    await until(lambda: all(store.is_connected for store in stores))
+    await until(lambda: all(store.is_ready() for store in stores))
     yield stores
     for store in stores:
         await store.stop()
@@ -134,7 +134,7 @@ async def test_no_cap(server: RedisServer, stores: list[RedisTicketStore]) -> No
     store = RedisTicketStore(reactor, server.url, max_outstanding=0)
     stores.append(store)
     store.start()
-    await until(lambda: store.is_connected)
+    await until(lambda: store.is_ready())
     tickets = [await store.issue(GRANT, 30) for _ in range(50)]
     for ticket in tickets:
         await store.redeem(ticket)
@@ -188,7 +188,7 @@ async def test_away(server: RedisServer, stores: list[RedisTicketStore]) -> None
                     await call()
             await deferLater(reactor, 0.1)
         mend()
-        await until(lambda: store.is_connected)
+        await until(lambda: store.is_ready())
         await store.redeem(await store.issue(GRANT, 30))
 
 
@@ -208,6 +208,6 @@ async def test_in_step(server: RedisServer, stores: list[RedisTicketStore]) -> N
             with pytest.raises(Unavailable):
                 await taken
             server.thaw()
-            await until(lambda: store.is_connected)
+            await until(lambda: store.is_ready())
         else:
             assert (await taken).user == user

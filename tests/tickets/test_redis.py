@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from stompauth.errors import TicketRefused, TicketReplayed, Unavailable
-from stompauth.interfaces import ITicketStore
+from stompauth.interfaces import IReadiness, ITicketStore
 from stompauth.tickets.grant import TicketGrant
 from stompauth.tickets.redis import RedisTicketStore
 from tests.tickets.test_memory import grant_of
@@ -41,8 +41,10 @@ class RedisTicketStoreTests(SynchronousTestCase):
         return redeemed
 
     def test_interface(self) -> None:
-        """It is a ticket store."""
+        """It is a ticket store, and one that says whether it can be used."""
         self.assertTrue(verifyObject(ITicketStore, self.store))
+        self.assertTrue(verifyObject(IReadiness, self.store))
+        self.assertFalse(self.store.is_ready())
 
     def test_issue(self) -> None:
         """TK-4, TK-5: the hash and the grant go to Redis, under the prefix, and not the ticket."""
