@@ -171,7 +171,7 @@ def prepare(tmp_path: Path) -> Path:
     """Run what the page says, and have the lines of its redis.conf."""
     (script,) = PAGE["sh"]
     subprocess.run(["sh", "-e", "-c", script], cwd=tmp_path, check=True)
-    (lines,) = PAGE["conf"]
+    (lines,) = PAGE["text"]
     conf = tmp_path / "redis.conf"
     conf.write_text(lines.replace("/etc/redis/users.acl", shlex.quote(str(tmp_path / "users.acl"))))
     return conf
