@@ -34,6 +34,7 @@ from stompauth.settings import Limits, TicketSettings, WebSocketSettings
 from stompauth.stomp.frame import Frame
 from stompauth.tickets.grant import TicketGrant
 from stompauth.tickets.memory import MemoryTicketStore
+from stompauth.tickets.redis import RedisTicketStore
 from stompauth.version import __version__
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "OriginPolicy",
     "PathRouter",
     "Principal",
+    "RedisTicketStore",
     "Refused",
     "Revoked",
     "Rules",

@@ -42,10 +42,11 @@ from stompauth.session.drain import Drain
 from stompauth.session.firewall import pass_headers
 from stompauth.session.session import SessionFactory
 from stompauth.settings import Limits, TicketSettings, WebSocketSettings
+from stompauth.tickets.redis import RedisTicketStore
 from stompauth.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.resource import IResource
@@ -253,12 +254,19 @@ class StompAuth:
             failures_per_address=self._ticket_settings.failures_per_address,
         )
 
-    def resources(self) -> dict[bytes, IResource]:
-        """Both resources by the paths of their settings, for a :class:`.PathRouter`."""
-        return {
-            self._ticket_settings.path.encode("ascii"): self.ticket_resource(),
-            self._websocket_settings.path.encode("ascii"): self.websocket_resource(),
-        }
+    def resources(
+        self, roles: Collection[str] = ("tickets", "websocket")
+    ) -> dict[bytes, IResource]:
+        """The resources by the paths of their settings, for a :class:`.PathRouter`.
+
+        :param roles: which of the two.
+        """
+        resources: dict[bytes, IResource] = {}
+        if "tickets" in roles:
+            resources[self._ticket_settings.path.encode("ascii")] = self.ticket_resource()
+        if "websocket" in roles:
+            resources[self._websocket_settings.path.encode("ascii")] = self.websocket_resource()
+        return resources
 
     def service(self) -> StompAuthService:
         """What has to run beside the resources, and to stop in good order."""
@@ -553,13 +561,17 @@ class StompAuthService(Service):
     def __init__(self, application: StompAuth) -> None:
         self.application = application
         self._keys = application._keys
+        tickets = application._tickets
+        self._tickets = tickets if isinstance(tickets, RedisTicketStore) else None
 
     def startService(self) -> None:
-        """Begin to keep the keys fresh, and let clients in."""
+        """Begin to keep the keys fresh, connect to Redis, and let clients in."""
         super().startService()
         self.application._connections.is_stopping = False
         if self._keys is not None:
             self._keys.start()
+        if self._tickets is not None:
+            self._tickets.start()
 
     def stopService(self) -> Deferred[None]:
         """End every session with ``shutdown``.
@@ -569,7 +581,12 @@ class StompAuthService(Service):
         super().stopService()
         if self._keys is not None:
             self._keys.stop()
-        return Deferred.fromCoroutine(self.application._stop())
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self.application._stop()
+        if self._tickets is not None:
+            await self._tickets.stop()
 
 
 def _message(destination: str, body: bytes | str, headers: Mapping[str, str] | None) -> Message:

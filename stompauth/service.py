@@ -25,7 +25,9 @@ from stompauth.identity.keys import JWKSet, StaticKey, jwks_agent
 from stompauth.identity.logout import LogoutVerifier
 from stompauth.identity.verifier import JWTVerifier
 from stompauth.ops.resource import OpsSite
+from stompauth.redis import read_password
 from stompauth.tickets.memory import MemoryTicketStore
+from stompauth.tickets.redis import RedisTicketStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
     from twisted.application.service import IService
     from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 
-    from stompauth.config import Config, JwtConfig
-    from stompauth.interfaces import IAuthorizer
+    from stompauth.config import Config, JwtConfig, TicketsConfig
+    from stompauth.interfaces import IAuthorizer, ITicketStore
 
 
 _log = Logger()
@@ -48,7 +50,7 @@ def make_service(config: Config, reactor: Any) -> IService:
     """
     verifier = make_verifier(config.jwt, reactor)
     application = make_application(config, verifier, reactor)
-    resources = application.resources()
+    resources = application.resources(config.roles)
     if config.logout.path:
         logout = application.logout_resource(LogoutVerifier(verifier, reactor))
         resources[config.logout.path.encode("ascii")] = logout
@@ -107,7 +109,7 @@ def make_application(config: Config, verifier: JWTVerifier, reactor: Any) -> Sto
     tickets = config.tickets
     return StompAuth(
         verifier=verifier,
-        tickets=MemoryTicketStore(reactor, tickets.max_outstanding, tickets.max_total),
+        tickets=make_tickets(tickets, reactor),
         broker=SimpleBroker(limits=config.limits, clock=reactor),
         rules=make_authorizers(config, reactor),
         origins=config.websocket.origins,
@@ -120,6 +122,20 @@ def make_application(config: Config, verifier: JWTVerifier, reactor: Any) -> Sto
         stamp_sender=config.broker.stamp_sender,
         trusted_proxies=config.trusted_proxies,
         drain_timeout=config.ops.drain_timeout,
+    )
+
+
+def make_tickets(tickets: TicketsConfig, reactor: Any) -> ITicketStore:
+    """Make the store of a ``[tickets]`` section."""
+    if tickets.store == "memory":
+        return MemoryTicketStore(reactor, tickets.max_outstanding, tickets.max_total)
+    return RedisTicketStore(
+        reactor,
+        tickets.store,
+        password=read_password(tickets.password_file) if tickets.password_file else None,
+        prefix=tickets.prefix,
+        timeout=tickets.timeout,
+        max_outstanding=tickets.max_outstanding,
     )
 
 

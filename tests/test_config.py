@@ -28,6 +28,7 @@ from stompauth.config import (
     effective,
     from_mapping,
     load,
+    reader,
 )
 from stompauth.config.reference import sections
 from stompauth.errors import ConfigError
@@ -819,7 +820,6 @@ class RefusalTests(ConfigCase):
         path.write_bytes(b"something")
         asked: dict[str, dict[str, object]] = {
             "workers": {"workers": 2},
-            "tickets.store": {"tickets__store": "rediss://redis.example.com:6379/0"},
             "broker.kind": {
                 "broker__kind": "relay",
                 "broker__endpoint": "tls:rabbit.example.com:61614",
@@ -846,6 +846,30 @@ class RefusalTests(ConfigCase):
             ]:
                 self.assert_refused({key: text}, key.replace("__", "."))
                 self.assertNotIn("hunter2", str(self.refused(changed(**{key: text}))))
+
+    def test_redis_store(self) -> None:
+        """A store in Redis has a password file if it has a user, and then it holds a password."""
+        path = self.directory() / "password"
+        for text in (b"open sesame", b"open sesame\r\n", "s\u00e9same\n".encode()):
+            path.write_bytes(text)
+            for store in ("redis://redis.example.com", "rediss://alice@redis.example.com:1/2"):
+                keys = {"tickets__store": store, "tickets__password_file": str(path)}
+                config = from_mapping(changed(**keys, roles=["tickets"]), Path())
+                self.assertEqual(config.tickets.store, store)
+                self.assertNotIn("same", effective(config).replace(str(path), ""))
+        for bad in (b"two\nlines\n", b"\xff"):
+            path.write_bytes(bad)
+            found = self.refused(changed(**keys))
+            self.assertEqual(list(found), ["tickets.password_file"])
+        found = self.refused(changed(tickets__store="redis://alice@redis.example.com"))
+        self.assertIn("password_file", found["tickets.store"])
+        from_mapping(changed(tickets__store="redis://redis.example.com"), Path())
+
+    def test_redis_extra(self) -> None:
+        """Without the extra that Redis needs, the report says how to install it."""
+        self.patch(reader, "is_installed", lambda: False)
+        found = self.refused(changed(tickets__store="redis://redis.example.com"))
+        self.assertIn("stompauth[redis]", found["tickets.store"])
 
     def test_interceptors(self) -> None:
         """An interceptor that cannot be had is a mistake, and tells why in one line."""

@@ -27,7 +27,12 @@ LAYERS = (
         "stompauth.settings",
         "stompauth.version",
     ),
-    ("stompauth.stomp", "stompauth.identity.principal", "stompauth.tickets.grant"),
+    (
+        "stompauth.stomp",
+        "stompauth.redis",
+        "stompauth.identity.principal",
+        "stompauth.tickets.grant",
+    ),
     ("stompauth.interfaces",),
     ("stompauth.identity", "stompauth.tickets", "stompauth.authorization"),
     ("stompauth.broker",),
@@ -50,6 +55,7 @@ KEPT_IN = {
     "jwt": ("stompauth.identity", "stompauth.demo", "stompauth.cli"),
     "prometheus_client": ("stompauth.ops.metrics",),
     "txaio": ("stompauth.client.websocket", "stompauth.testing"),
+    "txredisapi": ("stompauth.redis",),
 }
 
 #: What tells the time, or waits, without a clock that was passed in.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 
-#: What a single process has to fulfil, by the id that tests cite in their docstrings.
+#: What has to be fulfilled, by the id that tests cite in their docstrings.
 REQUIRED = {
     "TK-1": "a ticket is had by POST with exactly one bearer token",
     "TK-2": "a refusal does not say which check has failed",
@@ -22,6 +22,8 @@ REQUIRED = {
     "TK-4": "the store keeps the hash of a ticket alone",
     "TK-5": "what a ticket stands for is kept with it, and no token",
     "TK-6": "a ticket is taken in one step, and burnt by what fails afterwards",
+    "TK-7": "a shared store that cannot be reached refuses",
+    "TK-8": "a cancelled command leaves its connection in step",
     "TK-9": "a ticket lives for seconds, and never longer than its token",
     "TK-10": "a ticket is bound to subject, path, origin and, if wanted, address",
     "TK-11": "there is a most of tickets, per subject and in all",
@@ -103,10 +105,8 @@ REQUIRED = {
     "OP-4": "a stop is orderly, and bounded in time",
 }
 
-#: What comes with tickets in Redis, and with the broker relay.
+#: What comes with the broker relay.
 LATER = {
-    "TK-7": "a shared store that cannot be reached refuses",
-    "TK-8": "a cancelled command leaves its connection in step",
     "RL-1": "the broker's CONNECT is made of configuration alone",
     "RL-2": "headers and destinations go to the broker by a list",
     "RL-3": "frames to the broker are encoded anew",
@@ -147,7 +147,7 @@ class SecurityIdsTests(SynchronousTestCase):
             self.cited |= cited(path.read_text("utf-8"))
 
     def test_cited(self) -> None:
-        """Each id of a single process is cited by a test."""
+        """Each id is cited by a test."""
         self.assertEqual(REQUIRED.keys() - self.cited, set())
 
     def test_known(self) -> None:

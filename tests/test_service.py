@@ -9,10 +9,11 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.protocol import Factory
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.authorization.rules import Rule
@@ -240,6 +241,52 @@ class MakeServiceTests(SynchronousTestCase):
         self.successResultOf(self.service.stopService())
         self.service.startService()
         self.assertEqual(len(self.reactor.tcpServers), 6)
+
+    def test_roles(self) -> None:
+        """A process of one role serves that one alone."""
+        post = ["POST /authenticate/token HTTP/1.1", "Host: x", "Content-Length: 0"]
+        get = ["GET /ws HTTP/1.1", "Host: x"]
+        for roles, statuses in (
+            (("tickets",), (401, 404)),
+            (("websocket",), (404, 426)),
+            (("websocket", "tickets"), (401, 426)),
+        ):
+            self.reactor.tcpServers.clear()
+            make_service(replace(self.config, roles=roles), self.reactor).startService()
+            site = self.reactor.tcpServers[0][1]
+            self.assertEqual((request(site, post).status, request(site, get).status), statuses)
+
+    def test_redis(self) -> None:
+        """TK-7: a store in Redis is connected to while the service runs, by name and password."""
+        (self.directory / "password").write_text("open sesame\n")
+        tickets = {
+            "store": "redis://alice@127.0.0.1:6380/7",
+            "password_file": "password",
+            "prefix": "p:",
+            "timeout": 2,
+            "max_outstanding": 3,
+        }
+        config = load(self.directory / "stompauth.toml", {"tickets": tickets})
+        verifier = make_verifier(config.jwt, self.reactor)
+        application = make_application(config, verifier, self.reactor)
+        self.assertIs(application.readiness()["tickets"], False)
+        service = application.service()
+        self.assertEqual(self.reactor.tcpClients, [])
+        service.startService()
+        host, port, factory = self.reactor.tcpClients[0][:3]
+        self.assertEqual((host, port), ("127.0.0.1", 6380))
+        protocol = factory.buildProtocol(None)
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        self.assertIn(b"AUTH\r\n$5\r\nalice\r\n$11\r\nopen sesame\r\n", transport.value())
+        for _ in range(3):
+            protocol.dataReceived(b"+OK\r\n")
+        self.assertIn(b"SELECT\r\n$1\r\n7\r\n", transport.value())
+        self.assertIs(application.readiness()["tickets"], True)
+        stopped = service.stopService()
+        self.assertIs(application.readiness()["tickets"], False)
+        protocol.connectionLost(Failure(ConnectionDone()))
+        self.successResultOf(stopped)
 
     def test_rules_that_never_decide(self) -> None:
         """A rule that an earlier one covers whole is named in the log at start."""

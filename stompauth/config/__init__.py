@@ -4,7 +4,13 @@ from stompauth.config.effective import effective
 from stompauth.config.listener import Listener
 from stompauth.config.reader import NOT_YET, from_mapping
 from stompauth.config.sources import Given, load
-from stompauth.config.values import Config, InterceptorConfig, JwtConfig, WebSocketConfig
+from stompauth.config.values import (
+    Config,
+    InterceptorConfig,
+    JwtConfig,
+    TicketsConfig,
+    WebSocketConfig,
+)
 
 __all__ = [
     "NOT_YET",
@@ -13,6 +19,7 @@ __all__ = [
     "InterceptorConfig",
     "JwtConfig",
     "Listener",
+    "TicketsConfig",
     "WebSocketConfig",
     "effective",
     "from_mapping",

@@ -13,6 +13,7 @@ from stompauth.authorization.decision import OnDeny
 from stompauth.authorization.rules import COMMANDS
 from stompauth.config.listener import Listener
 from stompauth.identity.keys import HMAC_ALGORITHMS, PUBLIC_KEY_ALGORITHMS
+from stompauth.redis import RedisURL
 
 #: The keys of endpoints to listen at, and those of paths in URLs.
 LISTENERS: Final = ("listen", "control.listen", "ops.listen")
@@ -142,16 +143,9 @@ def _check_url(text: str, *schemes: str) -> None:
         raise ValueError("must not have a fragment")
 
 
-def _check_redis(text: str) -> None:
-    _check_url(text, "redis", "rediss")
-    url = urlsplit(text)
-    if url.query or not re.fullmatch("(/[0-9]*)?", url.path):
-        raise ValueError("must end with the number of a database, such as /0")
-
-
 def _check_store(text: str) -> None:
     if text != "memory":
-        _check_redis(text)
+        RedisURL.parse(text)
 
 
 def _check_heartbeat(seconds: float) -> None:
@@ -168,8 +162,8 @@ _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "tickets.store": _check_store,
     "websocket.origins": _check_origin,
     "limits.heartbeat": _check_heartbeat,
-    "broker.bus": _check_redis,
-    "cluster.url": _check_redis,
+    "broker.bus": RedisURL.parse,
+    "cluster.url": RedisURL.parse,
     "authorization.http": lambda url: _check_url(url, "https", "http"),
 }
 

@@ -21,17 +21,17 @@ from stompauth.authorization.rules import Rule
 from stompauth.config.checks import LISTENERS, PATHS, TYPES, check, readable
 from stompauth.config.entries import RuleTable, make_interceptor, make_rule
 from stompauth.config.listener import Listener
-from stompauth.config.values import Config, JwtConfig
+from stompauth.config.values import Config, JwtConfig, TicketsConfig
 from stompauth.errors import ConfigError, Mistake
 from stompauth.identity.bearer import read_secret_token
 from stompauth.identity.keys import HMAC_ALGORITHMS, PUBLIC_KEY_ALGORITHMS, StaticKey
+from stompauth.redis import RedisURL, is_installed, read_password
 
 _DEFAULTS: Final = Config()
 
 #: What this version cannot do yet: the key, and which of its values ask for it.
 NOT_YET: Final[dict[str, Callable[[Any], bool]]] = {
     "workers": lambda workers: workers > 1,
-    "tickets.store": lambda store: store not in ("", "memory"),
     "broker.kind": lambda kind: kind == "relay",
     "broker.bus": bool,
     "cluster.url": bool,
@@ -121,6 +121,7 @@ class _Reader:
         self._check_presence(config)
         self._check_keys(config.jwt)
         self._check_tokens(config)
+        self._check_store(config.tickets)
         self._check_paths(config)
         self._check_listeners(config)
         if self._mistakes:
@@ -283,6 +284,24 @@ class _Reader:
                     read_secret_token(token_file)
                 except (OSError, ValueError) as error:
                     self._mistake(path, f"{token_file!r}: {error}")
+
+    def _check_store(self, tickets: TicketsConfig) -> None:
+        """TK-7: whatever keeps Redis from being used is known before anything listens."""
+        if not self._is_read("tickets.store") or tickets.store in ("", "memory"):
+            return
+        self._expect(is_installed(), "tickets.store", "needs pip install 'stompauth[redis]'")
+        self._expect(
+            RedisURL.parse(tickets.store).user is None or tickets.password_file,
+            "tickets.store",
+            "names a user, and needs tickets.password_file",
+            "tickets.password_file",
+        )
+        if tickets.password_file and self._is_read("tickets.password_file"):
+            try:
+                read_password(tickets.password_file)
+            except (OSError, ValueError):
+                text = f"{tickets.password_file!r} does not hold one line"
+                self._mistake("tickets.password_file", text)
 
     def _check_paths(self, config: Config) -> None:
         taken: dict[str, str] = {}

@@ -60,13 +60,15 @@ class JwtConfig:
 class TicketsConfig(TicketSettings):
     """The ticket endpoint and its store (``[tickets]``).
 
-    :ivar store: ``"memory"``, or ``"redis://host:6379/0"``, ``"rediss://..."`` for several
-        processes: *not yet*.
-    :ivar password_file: With Redis: the password.
+    :ivar store: ``"memory"``, or ``"redis://[user@]host[:port][/database]"``, with TLS
+        ``"rediss://..."``, for several processes: see [how](howto/redis.md).
+    :ivar password_file: With Redis: the password, of the URL's user or the default one. A line end
+        after it is not part of it.
     :ivar prefix: With Redis: what all its keys begin with.
     :ivar timeout: (s) With Redis: how long an answer may take, 0.1 to 60.
     :ivar max_outstanding: (tickets) Per subject; a further one voids the oldest. ``0``: no limit.
-    :ivar max_total: (tickets) In all; then 503. ``0``: no limit.
+    :ivar max_total: (tickets) In all, in memory; then 503. ``0``: no limit. With Redis its
+        ``maxmemory`` is the bound.
     """
 
     store: str = "memory"

@@ -27,6 +27,7 @@ ORIGIN = "https://chat.example.com"
 _TOML = """\
 listen = ["tcp:{port}:interface=127.0.0.1"]
 fast_io = {fast_io}
+{top}
 
 [jwt]
 algorithms = ["HS256"]
@@ -37,6 +38,7 @@ leeway = 0
 
 [tickets]
 rate = 0
+{tickets}
 
 [websocket]
 origins = {origins}
@@ -111,9 +113,12 @@ def configured(
     port: int = 0,
     fast_io: bool = True,
     ping: float = 25,
+    top: str = "",
+    tickets: str = "",
     more: str = "",
     runner: Sequence[str] = ("twistd", "-n", "--pidfile="),
     environment: Mapping[str, str] | None = None,
+    secret: bytes | None = None,
     **limits: Any,
 ) -> Iterator[ConfiguredServer]:
     """Run a server in the directory for as long as the block lasts.
@@ -122,16 +127,21 @@ def configured(
 
     :param port: where it listens, 0 for a free port; its own origin is allowed if it is known.
     :param ping: seconds between WebSocket pings.
+    :param top: further lines of the configuration before its sections.
+    :param tickets: further lines of ``[tickets]``.
     :param more: further sections of the configuration.
     :param runner: the program that runs it, with options of its own.
     :param environment: variables for it, beside our own.
+    :param secret: what it verifies signatures with; another one by itself.
     :param limits: what is not the default of ``[limits]``.
     """
-    secret = secrets.token_hex(32).encode("ascii")
+    secret = secret or secrets.token_hex(32).encode("ascii")
     (directory / "secret").write_bytes(secret)
     toml = _TOML.format(
         port=port,
         fast_io=json.dumps(fast_io),
+        top=top,
+        tickets=tickets,
         ping=ping,
         issuer=ISSUER,
         audience=AUDIENCE,

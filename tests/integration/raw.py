@@ -27,11 +27,19 @@ class RawWebSocket:
     """An open WebSocket.
 
     :param server: where it goes, with a ticket for the token.
+    :param ticket: a ticket that there is already.
     :param deaf: whether the kernel takes next to nothing that is not read.
     """
 
-    def __init__(self, server: ConfiguredServer, token: str, *, deaf: bool = False) -> None:
-        ticket = server.ticket(token)
+    def __init__(
+        self,
+        server: ConfiguredServer,
+        token: str,
+        *,
+        deaf: bool = False,
+        ticket: str | None = None,
+    ) -> None:
+        ticket = ticket or server.ticket(token)
         self._socket = socket.socket()
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if deaf:

@@ -11,7 +11,7 @@ import pytest_twisted
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from twisted.internet import reactor, ssl
 from twisted.internet.defer import Deferred
@@ -59,6 +59,19 @@ class Authority:
 
     def certify(self, host: str) -> ssl.CertificateOptions:
         """What a server of that name needs for TLS."""
+        key, certificate = self._certified(host)
+        return ssl.CertificateOptions(privateKey=key, certificate=certificate)
+
+    def write(self, directory: Path, host: str) -> tuple[Path, Path, Path]:
+        """The same as PEM files: the certificate, its key, and this authority's certificate."""
+        key, certificate = self._certified(host)
+        paths = tuple(directory / f"{host}-{part}.pem" for part in ("certificate", "key", "ca"))
+        paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
+        paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        paths[2].write_bytes(self.certificate.public_bytes(Encoding.PEM))
+        return paths[0], paths[1], paths[2]
+
+    def _certified(self, host: str) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]),
@@ -67,7 +80,7 @@ class Authority:
             x509.SubjectAlternativeName([x509.DNSName(host)]),
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
         )
-        return ssl.CertificateOptions(privateKey=key, certificate=certificate)
+        return key, certificate
 
     def _sign(self, subject: x509.Name, key: Any, *extensions: Any) -> x509.Certificate:
         now = datetime.now(UTC)
