@@ -154,6 +154,13 @@ def main() -> None:
         metavar="NAME:VALUE",
         help="of CONNECT to the other servers",
     )
+    parser.add_argument(
+        "--checkout",
+        type=Path,
+        action="append",
+        default=[],
+        help="another checkout of this project, to be measured as well",
+    )
     parser.add_argument("--fast-io-off", action="store_true", help="measure this as well")
     parser.add_argument("--no-plain", action="store_true", help="leave out plain Autobahn")
     parser.add_argument("--load", default="", help="the command of another load")
@@ -164,6 +171,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
     servers = [product()]
+    servers += [product(checkout.resolve()) for checkout in arguments.checkout]
     if arguments.fast_io_off:
         servers.append(product(fast_io=False))
     if not arguments.no_plain:

@@ -7,6 +7,7 @@ revocation. Each delivery is a frame that is built, encoded and sent by Autobahn
 
 from __future__ import annotations
 
+import argparse
 import json
 import secrets
 import sys
@@ -77,9 +78,13 @@ def verify(token: str) -> dict[str, Any]:
 
 
 class Hub:
-    """Who has subscribed to what, and the tickets."""
+    """Who has subscribed to what, and the tickets.
 
-    def __init__(self) -> None:
+    :param is_open: whether anybody is let in, with neither ticket nor token.
+    """
+
+    def __init__(self, is_open: bool) -> None:
+        self.is_open = is_open
         self.topics: dict[str, dict[tuple[PlainProtocol, str], str]] = {}
         self.tickets: dict[str, tuple[str, float]] = {}
         self.waiting: dict[str, list[Frame]] = {}
@@ -133,9 +138,9 @@ class PlainProtocol(WebSocketServerProtocol):
         """Let in who has a ticket."""
         ticket = request.params.get("ticket", [""])[0]
         self.subject = self.factory.hub.redeem(ticket)
-        if self.subject is None:
+        if self.subject is None and not self.factory.hub.is_open:
             raise ConnectionDeny(401, "no ticket")
-        self.connected_as: str | None = None
+        self.is_connected = False
         self.subscriptions: dict[str, str] = {}
         self.unacknowledged: dict[str, Frame] = {}
         return "v12.stomp" if "v12.stomp" in request.protocols else None
@@ -146,13 +151,14 @@ class PlainProtocol(WebSocketServerProtocol):
         hub = self.factory.hub
         headers = frame.headers
         if frame.command == "CONNECT":
-            token = headers["Authorization"].removeprefix("Bearer ")
-            if verify(token)["sub"] != self.subject:
-                self.sendClose(4409)
-                return
-            self.connected_as = self.subject
+            if not hub.is_open:
+                token = headers["Authorization"].removeprefix("Bearer ")
+                if verify(token)["sub"] != self.subject:
+                    self.sendClose(4409)
+                    return
+            self.is_connected = True
             self.write(Frame("CONNECTED", {"version": "1.2", "heart-beat": "0,0"}))
-        elif self.connected_as is None:
+        elif not self.is_connected:
             self.sendClose(4401)
         elif frame.command == "SEND":
             hub.send(frame)
@@ -225,8 +231,12 @@ class Front(Protocol):
 
 def main() -> None:
     """Run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.plain")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--open", action="store_true", help="let in anybody")
+    arguments = parser.parse_args()
     loop: Any = reactor
-    hub = Hub()
+    hub = Hub(arguments.open)
     websocket = WebSocketServerFactory("ws://127.0.0.1/stomp", protocols=["v12.stomp"])
     websocket.protocol = PlainProtocol
     websocket.hub = hub
@@ -237,7 +247,7 @@ def main() -> None:
     websocket.startFactory()
     if Path("turns").exists():
         watch_turns("turns")
-    port = loop.listenTCP(0, front, backlog=512, interface="127.0.0.1")
+    port = loop.listenTCP(arguments.port, front, backlog=512, interface="127.0.0.1")
     sys.stdout.write(f"listening on 127.0.0.1:{port.getHost().port}\n")
     sys.stdout.flush()
     loop.run()

@@ -21,7 +21,8 @@ import jwt
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-ROOT: Final = Path(__file__).parents[2]
+HERE: Final = Path(__file__).parent
+ROOT: Final = HERE.parents[1]
 ISSUER: Final = "https://id.example.com/"
 AUDIENCE: Final = "bench"
 SECRET: Final = b"0123456789abcdef0123456789abcdef"
@@ -62,19 +63,19 @@ subscriptions = 1000
 destinations = 1000000
 
 [[interceptors]]
-use = "tests.bench.interceptors:Counting"
+use = "interceptors:Counting"
 
 [[interceptors]]
-use = "tests.bench.interceptors:Counting"
+use = "interceptors:Counting"
 
 [[interceptors]]
-use = "tests.bench.interceptors:Counting"
+use = "interceptors:Counting"
 
 [[interceptors]]
-use = "tests.bench.interceptors:Counting"
+use = "interceptors:Counting"
 
 [[interceptors]]
-use = "tests.bench.interceptors:Counting"
+use = "interceptors:Counting"
 %(turns)s
 [[rules]]
 deny = ["subscribe", "send"]
@@ -102,7 +103,7 @@ authorities = ["bench"]
 
 TURNS: Final = """
 [[interceptors]]
-use = "tests.bench.interceptors:Turns"
+use = "interceptors:Turns"
 path = "turns"
 """
 
@@ -160,6 +161,7 @@ class Server:
     :ivar load: what the load has to be told about it.
     :ivar says_port: whether it chooses its port by itself, and says so in a line.
     :ivar is_ours: whether the turns of its reactor can be measured, and its log be read.
+    :ivar checkout: where its code is, if it is ours.
     """
 
     name: str
@@ -167,6 +169,7 @@ class Server:
     load: tuple[str, ...]
     says_port: bool = False
     is_ours: bool = False
+    checkout: Path = ROOT
 
     @contextlib.contextmanager
     def running(self, directory: Path) -> Iterator[Process]:
@@ -178,7 +181,8 @@ class Server:
             started = subprocess.Popen(
                 command,
                 cwd=directory,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                # So the interceptors of here serve a checkout that has none.
+                env={**os.environ, "PYTHONPATH": f"{self.checkout}:{HERE}"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -208,13 +212,23 @@ _AUTHENTICATED: Final = (
 )
 
 
-def product(fast_io: bool = True) -> Server:
-    """Ours, as ``twistd`` runs it."""
+def product(checkout: Path = ROOT, fast_io: bool = True) -> Server:
+    """Ours, as ``twistd`` runs it.
+
+    :param checkout: where the code is.
+    """
+    name = "stompauth" if checkout == ROOT else f"stompauth in {checkout.name}"
+    if not fast_io:
+        name += ", fast_io = false"
     twistd = Path(sys.executable).parent / "twistd"
-    name = "stompauth" if fast_io else "stompauth, fast_io = false"
     command = (sys.executable, str(twistd), "-n", "--pidfile=", "stompauth", "--config")
     configuration = "fast.toml" if fast_io else "plain.toml"
-    return Server(name, (*command, configuration), _AUTHENTICATED, says_port=True, is_ours=True)
+    return Server(
+        *(name, (*command, configuration), _AUTHENTICATED),
+        says_port=True,
+        is_ours=True,
+        checkout=checkout,
+    )
 
 
 def plain_autobahn() -> Server:

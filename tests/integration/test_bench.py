@@ -52,7 +52,7 @@ def test_every_kind_of_row(tmp_path: Path) -> None:
 
 def test_another_server() -> None:
     """A server that is given by command and URL stands beside ours."""
-    plain = f"{sys.executable} -m tests.bench.plain --port {{port}}"
+    plain = f"{sys.executable} -m tests.bench.plain --open --port {{port}}"
     url = "ws://127.0.0.1:{port}/stomp"
     run = bench("fanout-100-8", "--no-plain", "--against", plain, url)
     assert run.returncode == 0, run.stdout + run.stderr
