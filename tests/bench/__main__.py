@@ -164,7 +164,8 @@ def main() -> None:
     parser.add_argument("--fast-io-off", action="store_true", help="measure this as well")
     parser.add_argument("--no-plain", action="store_true", help="leave out plain Autobahn")
     parser.add_argument("--load", default="", help="the command of another load")
-    parser.add_argument("--into", type=Path, help="a directory for table, plot and figures")
+    parser.add_argument("--into", type=Path, help="a directory for table, plot and all figures")
+    parser.add_argument("--page", type=Path, help="a page whose table and plot to replace")
     arguments = parser.parse_args()
     patterns = arguments.rows or ["*"]
     unknown = [name for name in patterns if not fnmatch.filter(ROWS, name)]
@@ -199,6 +200,8 @@ def main() -> None:
             sys.stdout.flush()
             if arguments.into:
                 results.write(arguments.into)
+    if arguments.page:
+        results.write_page(arguments.page)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+from importlib.metadata import version
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.bench.plot import plot
 from tests.bench.rows import ROWS
@@ -14,6 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.bench.rows import Row
+
+#: The lines of a page that the table goes between.
+BEGIN: Final = "<!-- table -->"
+END: Final = "<!-- end of the table -->"
 
 
 class Results:
@@ -49,20 +56,40 @@ class Results:
         ours, *others = self._servers
         heads = ["work", "unit", *self._servers, *(f"{other} / {ours}" for other in others)]
         lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-        return "\n".join([*lines, *map(self.line, (ROWS[name] for name in self._figures))]) + "\n"
+        rows = [self.line(ROWS[name]) for name in self._figures]
+        versions = [f"{name} {version(name)}" for name in ("Twisted", "Autobahn")]
+        note = (
+            f"Medians of {self._runs} runs of {self._seconds:g} s, with lowest and highest. "
+            f"{platform.system()}, {platform.python_implementation()} {platform.python_version()}, "
+            f"{', '.join(versions)}, {os.cpu_count()} CPUs."
+        )
+        return "\n".join([*lines, *rows, "", note, ""])
 
     def write(self, directory: Path) -> None:
-        """Write all there is into the directory."""
+        """Write all there is into the directory: table, plot, and the figure of each run."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "table.md").write_text(self.table(), "utf-8")
         (directory / "figures.json").write_text(json.dumps(self._figures, indent=1), "utf-8")
+        self._plot(directory / "fanout.svg")
+
+    def write_page(self, page: Path) -> None:
+        """Put the table into a page, between its marks, and the plot beside it."""
+        before, begin, rest = page.read_text("utf-8").partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not end:
+            raise ValueError(f"{page} does not have the lines {BEGIN} and {END}")
+        page.write_text(f"{before}{begin}\n{self.table()}{end}{after}", "utf-8")
+        self._plot(page.with_suffix(".svg"))
+
+    def _plot(self, path: Path) -> None:
+        """Plot the rows that differ by the number of subscribers alone, if there are two."""
         curves: dict[str, list[tuple[int, float]]] = {server: [] for server in self._servers}
         for subscribers in (1, 10, 100, 1000):
             found = self._figures.get(f"fanout-{subscribers}-1", {})
             for server, figures in found.items():
                 curves[server].append((subscribers, median(figures)))
         if len(curves[self._servers[0]]) > 1:
-            (directory / "fanout.svg").write_text(plot(curves), "utf-8")
+            path.write_text(plot(curves), "utf-8")
 
 
 def _cell(figures: list[float] | None) -> str:
