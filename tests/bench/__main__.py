@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import os
 import shlex
 import struct
 import subprocess
@@ -70,7 +71,7 @@ class Bench:
         if row.measures == "cpu":
             return (found["end"] - found["start"]) / done * 1e6
         if row.measures == "memory":
-            return (found["connected"] - found["begin"]) / done / 1024
+            return (found["end"] - found["begin"]) / done / 1024
         return found["turn"] * 1000
 
     def _run(
@@ -99,7 +100,7 @@ class Bench:
             subprocess.Popen(
                 command,
                 cwd=directory,
-                env={"PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

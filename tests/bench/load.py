@@ -459,9 +459,10 @@ class Load:
         options = self._options
         topics = [[(f"/topic/b.{number}", "0", "auto")] for number in range(options.subs)]
         sessions = self._sessions(topics)
-        time.sleep(0.3)
         self.phase("connected")
+        self.phase("start")
         time.sleep(options.hold)
+        self.phase("end")
         if self._epoll.poll(0):
             raise Failed("the server is not quiet")
         return len(sessions)

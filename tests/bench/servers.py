@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,8 @@ TOKENS: Final = 10_000
 PATIENCE: Final = 90
 
 LISTENING: Final = re.compile(r"listening on .*?(\d+)\D*$", re.MULTILINE)
+
+_ERROR: Final = re.compile(r"Traceback|#error|#critical")
 
 #: The whole product. The limits of rates stay in force, but are never reached; what one address
 #: may do is not limited, since all clients have the same. Pings would be counted as messages.
@@ -186,6 +189,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         try:
             process = Process(started)
@@ -193,17 +197,14 @@ class Server:
             _wait_until_it_listens(process)
             yield process
             if process.has_ended():
-                raise RuntimeError(f"{self.name} has ended:\n{log.read_text()}")
+                raise RuntimeError(f"{self.name} has ended")
+            if self.is_ours and _ERROR.search(log.read_text(errors="replace")):
+                raise RuntimeError(f"{self.name} has logged errors")
+        except Exception as error:
+            error.add_note(f"{self.name} said:\n{log.read_text(errors='replace')[-5000:]}")
+            raise
         finally:
-            started.terminate()
-            try:
-                started.wait(15)
-            except subprocess.TimeoutExpired:
-                started.kill()
-                started.wait()
-        text = log.read_text(errors="replace")
-        if self.is_ours and ("Traceback" in text or "#error" in text or "#critical" in text):
-            raise RuntimeError(f"{self.name} has logged errors:\n{text[-5000:]}")
+            _end(started)
 
 
 _AUTHENTICATED: Final = (
@@ -266,6 +267,18 @@ def write_configuration(directory: Path, turns: bool) -> None:
         (directory / name).write_text(CONFIGURATION % settings, "utf-8")
 
 
+def _end(started: subprocess.Popen[bytes]) -> None:
+    """End it, with the children that it may have."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, number)
+        try:
+            started.wait(15)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
@@ -281,7 +294,7 @@ def _port_in(log: Path, process: Process) -> int:
         if is_over:
             break
         time.sleep(0.05)
-    raise RuntimeError(f"the server has not started:\n{log.read_text()}")
+    raise RuntimeError("the server has not started")
 
 
 def _wait_until_it_listens(process: Process) -> None:
