@@ -87,8 +87,8 @@ def http_is_done(data: bytes) -> bool:
 
 
 def stomp_is_done(data: bytes) -> bool:
-    """Whether a frame is complete."""
-    return data.endswith(b"\0")
+    """Whether a frame is complete; there are servers that write a line end after it."""
+    return data.endswith((b"\0", b"\0\n"))
 
 
 class Flow:
@@ -529,7 +529,7 @@ def acknowledging(connection: socket.socket, flows: Sequence[Flow]) -> Take:
     def take(data: bytes) -> None:
         nonlocal rest
         data = rest + data
-        if data[-1]:
+        if not stomp_is_done(data):
             rest = data
             return
         rest = b""
