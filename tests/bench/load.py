@@ -13,37 +13,27 @@ import argparse
 import gc
 import itertools
 import json
-import re
 import resource
-import select
 import socket
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from tests.wire import client_frame
+from tests.bench.flows import (
+    MESSAGE,
+    RECEIPT,
+    FanOut,
+    Flow,
+    Queued,
+    Take,
+    acknowledging,
+    counting,
+)
+from tests.bench.sessions import READ, STALL, Failed, Sessions, stomp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-#: How a body ends. No other octets of a server's look like this: a WebSocket header would have to
-#: tell of 32,000 octets.
-MESSAGE: Final = b"}\0"
-
-#: How a frame without a body ends.
-RECEIPT: Final = b"\n\n\0"
-
-#: Seconds without anything from the server after which it counts as stuck.
-STALL: Final = 15
-
-READ: Final = 65536
-
-_ACK = re.compile(rb"\nack:([^\n]*)\n")
-_PUBLISHER = re.compile(rb"(\d)}\0")
-_LENGTH = re.compile(rb"\ncontent-length: *(\d+)", re.IGNORECASE)
-_TICKET = re.compile(rb'"ticket": *"([^"]+)"')
+    from collections.abc import Iterator
 
 #: What each scenario counts.
 COUNTED: Final = {
@@ -56,111 +46,7 @@ COUNTED: Final = {
 }
 
 Item = TypeVar("Item")
-Done: TypeAlias = Callable[[bytes], bool]
-Take: TypeAlias = Callable[[bytes], None]
 Receivers: TypeAlias = dict[int, tuple[socket.socket, Take]]
-
-
-class Failed(Exception):
-    """The server has not done what it should."""
-
-
-class Ask(NamedTuple):
-    """What a script wants sent.
-
-    :ivar done: whether the answer is complete; None to wait for the end of the connection.
-    """
-
-    connection: socket.socket
-    data: bytes
-    done: Done | None
-
-
-Script: TypeAlias = Generator[Ask, bytes, None]
-
-
-def http_is_done(data: bytes) -> bool:
-    """Whether a response is complete."""
-    head, end, body = data.partition(b"\r\n\r\n")
-    length = _LENGTH.search(head)
-    return bool(end) and len(body) >= (int(length[1]) if length else 0)
-
-
-def stomp_is_done(data: bytes) -> bool:
-    """Whether a frame is complete; there are servers that write a line end after it."""
-    return data.endswith((b"\0", b"\0\n"))
-
-
-class Flow:
-    """What one publisher has in flight, at most a window of it.
-
-    :param frames: what it sends, in turn.
-    :param operations: how many SENDs each of them is.
-    """
-
-    def __init__(
-        self, connection: socket.socket, frames: list[bytes], window: int, operations: int = 1
-    ) -> None:
-        self._send = connection.send
-        self._frames = itertools.cycle(frames)
-        self._alone = frames[0] if len(frames) == 1 else None
-        self._window = window
-        self._operations = operations
-        self.sent = 0
-        self.completed = 0
-
-    def pump(self) -> None:
-        """Fill the window."""
-        free = self._window - self.sent + self.completed
-        if free <= 0:
-            return
-        if self._alone:
-            data = self._alone * free
-        else:
-            data = b"".join(itertools.islice(self._frames, free))
-        if self._send(data) != len(data):
-            raise Failed("the server does not read")
-        self.started(free)
-        self.sent += free
-
-    def started(self, number: int) -> None:
-        """So many were sent just now."""
-
-    def arrived(self, receiver: int, number: int) -> None:
-        """So many have come back to the receiver."""
-        self.completed += number
-
-    @property
-    def operations(self) -> int:
-        """How many SENDs are done."""
-        return self.completed * self._operations
-
-
-class FanOut(Flow):
-    """A flow of which everything goes to everybody.
-
-    :param receivers: how many there are.
-    """
-
-    def __init__(self, connection: socket.socket, frame: bytes, window: int, receivers: int):
-        super().__init__(connection, [frame], window)
-        self._receivers = receivers
-        self._got = [0] * receivers
-        self._missing: list[int] = []
-
-    def started(self, number: int) -> None:
-        """Note who has to get them."""
-        self._missing += [self._receivers] * number
-
-    def arrived(self, receiver: int, number: int) -> None:
-        """A publish is done when the last receiver has it."""
-        first = self._got[receiver]
-        self._got[receiver] = last = first + number
-        missing = self._missing
-        for index in range(first, last):
-            missing[index] -= 1
-            if not missing[index]:
-                self.completed += 1
 
 
 class Load:
@@ -171,142 +57,10 @@ class Load:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        self._epoll = select.epoll()
-        self._tokens: Iterator[str] | None = None
-        if options.jwt_file:
-            self._tokens = itertools.cycle(Path(options.jwt_file).read_text().split())
-        self._open: list[socket.socket] = []
-        self._numbers = itertools.count()
+        self._sessions = Sessions(options)
+        self._epoll = self._sessions.epoll
         self._cpu = 0.0
         self._elapsed = 0.0
-
-    # Sessions
-
-    def dial(self) -> socket.socket:
-        """Open a connection."""
-        options = self._options
-        connection = socket.create_connection((options.host, options.port), 30)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setblocking(False)
-        self._epoll.register(connection.fileno(), select.EPOLLIN)
-        return connection
-
-    def _head(self, line: str, *headers: str) -> bytes:
-        options = self._options
-        lines = [f"{line} HTTP/1.1", f"Host: {options.host}:{options.port}", *headers, "", ""]
-        return "\r\n".join(lines).encode()
-
-    def _login(self) -> Generator[Ask, bytes, socket.socket]:
-        """The way to CONNECTED."""
-        options = self._options
-        token = next(self._tokens) if self._tokens else ""
-        ticket = ""
-        if options.ticket_path:
-            connection = self.dial()
-            request = self._head(
-                *(f"POST {options.ticket_path}", f"Authorization: Bearer {token}"),
-                *("Content-Length: 0", "Connection: close"),
-            )
-            answer = yield Ask(connection, request, http_is_done)
-            connection.close()
-            found = _TICKET.search(answer)
-            if not found:
-                raise Failed(f"no ticket: {answer[:300]!r}")
-            ticket = found[1].decode()
-        connection = self.dial()
-        query = f"?{options.query.replace('%t', ticket)}" if options.query else ""
-        upgrade = self._head(
-            *(f"GET {options.path}{query}", "Upgrade: websocket", "Connection: Upgrade"),
-            *("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"),
-            *("Sec-WebSocket-Protocol: v12.stomp", *options.http_header),
-        )
-        answer = yield Ask(connection, upgrade, http_is_done)
-        if not answer.startswith(b"HTTP/1.1 101"):
-            raise Failed(f"no upgrade: {answer[:300]!r}")
-        headers = [header.replace("%j", token) for header in options.connect_header]
-        lines = ["CONNECT", "accept-version:1.2", f"host:{options.vhost}", "heart-beat:0,0"]
-        connect = stomp(*lines, *headers)
-        answer = yield Ask(connection, connect, stomp_is_done)
-        if b"CONNECTED" not in answer:
-            raise Failed(f"no session: {answer[:300]!r}")
-        return connection
-
-    def session(self, into: list[socket.socket], *subscriptions: tuple[str, str, str]) -> Script:
-        """Open a session, and subscribe: each to a destination, with an id and an ack mode."""
-        connection = yield from self._login()
-        for start in range(0, len(subscriptions), 50):
-            some = subscriptions[start : start + 50]
-            frames = [
-                stomp("SUBSCRIBE", f"id:{key}", f"destination:{name}", f"ack:{ack}")
-                for name, key, ack in some[:-1]
-            ]
-            name, key, ack = some[-1]
-            lines = ("SUBSCRIBE", f"id:{key}", f"destination:{name}", f"ack:{ack}", "receipt:s")
-            answer = yield Ask(connection, b"".join(frames) + stomp(*lines), stomp_is_done)
-            if b"RECEIPT" not in answer:
-                raise Failed(f"not subscribed: {answer[:300]!r}")
-        into.append(connection)
-
-    def visit(self) -> Script:
-        """Open a session, and leave."""
-        connection = yield from self._login()
-        goodbye = stomp("DISCONNECT") + client_frame(8, b"\x03\xe8")
-        yield Ask(connection, goodbye, None)
-        connection.close()
-
-    def run_scripts(self, scripts: Iterable[Script]) -> int:
-        """Run them, some at the same time; give how many there were."""
-        waiting: dict[int, tuple[Script, Ask, bytes]] = {}
-        number = 0
-
-        def go_on(script: Script, answer: bytes | None) -> bool:
-            try:
-                ask = next(script) if answer is None else script.send(answer)
-            except StopIteration:
-                return False
-            waiting[ask.connection.fileno()] = (script, ask, b"")
-            if ask.connection.send(ask.data) != len(ask.data):
-                raise Failed("the server does not read")
-            return True
-
-        rest = iter(scripts)
-        for script in itertools.islice(rest, self._options.parallel):
-            number += go_on(script, None)
-        while waiting:
-            for descriptor, _ in self._poll():
-                script, ask, before = waiting.pop(descriptor)
-                try:
-                    data = ask.connection.recv(READ)
-                except ConnectionResetError:
-                    data = b""
-                answer = before + data
-                if ask.done and not data:
-                    raise Failed(f"hung up after {answer[-300:]!r}")
-                if ask.done(answer) if ask.done else not data:
-                    if not go_on(script, answer):
-                        for another in itertools.islice(rest, 1):
-                            number += go_on(another, None)
-                else:
-                    waiting[descriptor] = (script, ask, answer)
-        return number
-
-    def _poll(self) -> list[tuple[int, int]]:
-        events = self._epoll.poll(STALL)
-        if not events:
-            raise Failed(f"nothing has come for {STALL} s")
-        return events
-
-    def _sessions(
-        self, subscriptions: Sequence[Sequence[tuple[str, str, str]]]
-    ) -> list[socket.socket]:
-        """Open sessions with these subscriptions, and give them in this order."""
-        opened: list[list[socket.socket]] = [[] for _ in subscriptions]
-        self.run_scripts(
-            self.session(into, *some) for into, some in zip(opened, subscriptions, strict=True)
-        )
-        return [connection for (connection,) in opened]
-
-    # Phases
 
     def phase(self, name: str) -> None:
         """Say how far we are, and wait until we may go on."""
@@ -358,8 +112,6 @@ class Load:
             raise Failed("more has come than there should")
         return done
 
-    # Scenarios
-
     def body(self, number: int = 0) -> bytes:
         """The body of every message of a publisher."""
         size: int = self._options.size
@@ -377,9 +129,9 @@ class Load:
         others = [
             (f"/topic/other.{number}", f"o{number}", "auto") for number in range(options.others)
         ]
-        self._sessions(list(batched(others, 1000)))
-        subscribers = self._sessions([[("/topic/b.0", "0", "auto")]] * options.subs)
-        (publisher,) = self._sessions([[]])
+        self._sessions.open(list(batched(others, 1000)))
+        subscribers = self._sessions.open([[("/topic/b.0", "0", "auto")]] * options.subs)
+        (publisher,) = self._sessions.open([[]])
         flow = FanOut(publisher, self.publish("/topic/b.0"), options.window, options.subs)
         receivers = {
             connection.fileno(): (connection, counting(MESSAGE, flow, index))
@@ -393,8 +145,8 @@ class Load:
         """A topic for each subscriber; the publishers share them out among them."""
         options = self._options
         names = [f"/topic/b.{number}" for number in range(options.subs)]
-        subscribers = self._sessions([[(name, "0", "auto")] for name in names])
-        publishers = self._sessions([[]] * options.pubs)
+        subscribers = self._sessions.open([[(name, "0", "auto")] for name in names])
+        publishers = self._sessions.open([[]] * options.pubs)
         flows = [
             Flow(connection, list(map(self.publish, names[number :: options.pubs])), options.window)
             for number, connection in enumerate(publishers)
@@ -409,8 +161,10 @@ class Load:
     def queue(self) -> int:
         """Publishers that ask for receipts, one queue, and subscribers that acknowledge each."""
         options = self._options
-        subscribers = self._sessions([[("/queue/b.0", "0", "client-individual")]] * options.subs)
-        publishers = self._sessions([[]] * options.pubs)
+        subscribers = self._sessions.open(
+            [[("/queue/b.0", "0", "client-individual")]] * options.subs
+        )
+        publishers = self._sessions.open([[]] * options.pubs)
         flows = [
             Queued(
                 connection,
@@ -431,7 +185,7 @@ class Load:
     def inbound(self) -> int:
         """Publishers to a topic without subscribers; a receipt for the last SEND of each burst."""
         options = self._options
-        publishers = self._sessions([[]] * options.pubs)
+        publishers = self._sessions.open([[]] * options.pubs)
         burst = self.publish("/topic/b.0") * (options.burst - 1)
         burst += self.publish("/topic/b.0", "receipt:r")
         flows = [Flow(connection, [burst], 1, options.burst) for connection in publishers]
@@ -448,9 +202,8 @@ class Load:
 
         def visits(seconds: float) -> int:
             end = time.monotonic() + seconds
-            forever = itertools.repeat(None)
-            in_time = itertools.takewhile(lambda _: time.monotonic() < end, forever)
-            return self.run_scripts(self.visit() for _ in in_time)
+            in_time = itertools.takewhile(lambda _: time.monotonic() < end, itertools.count())
+            return self._sessions.visits(in_time)
 
         return self.measured(visits)
 
@@ -458,7 +211,7 @@ class Load:
         """Sessions with one subscription each, to topics of their own, that do nothing."""
         options = self._options
         topics = [[(f"/topic/b.{number}", "0", "auto")] for number in range(options.subs)]
-        sessions = self._sessions(topics)
+        sessions = self._sessions.open(topics)
         self.phase("connected")
         self.phase("start")
         time.sleep(options.hold)
@@ -480,66 +233,10 @@ class Load:
         }
 
 
-class Queued(Flow):
-    """A flow to a queue: a message is done when its receipt and the message itself have come."""
-
-    def __init__(self, connection: socket.socket, frame: bytes, window: int) -> None:
-        super().__init__(connection, [frame], window)
-        self._arrived = [0, 0]
-
-    def arrived(self, receiver: int, number: int) -> None:
-        """Take receipts (0) or messages (1)."""
-        self._arrived[receiver] += number
-        self.completed = min(self._arrived)
-
-
-def stomp(*lines: str, body: bytes = b"") -> bytes:
-    """A frame of STOMP in one of WebSocket's."""
-    return client_frame(1, "".join(f"{line}\n" for line in lines).encode() + b"\n" + body + b"\0")
-
-
 def batched(items: list[Item], size: int) -> Iterator[list[Item]]:
     """The items in lists of that size."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def counting(mark: bytes, flow: Flow, receiver: int) -> Take:
-    """What counts the marks of what it is given; one may be cut in two."""
-    tail = b""
-    arrived = flow.arrived
-
-    def take(data: bytes) -> None:
-        nonlocal tail
-        if tail:
-            data = tail + data
-            tail = b""
-        if data[-1]:
-            tail = data[-2:]
-        if number := data.count(mark):
-            arrived(receiver, number)
-
-    return take
-
-
-def acknowledging(connection: socket.socket, flows: Sequence[Flow]) -> Take:
-    """What acknowledges the messages in what it is given."""
-    rest = b""
-
-    def take(data: bytes) -> None:
-        nonlocal rest
-        data = rest + data
-        if not stomp_is_done(data):
-            rest = data
-            return
-        rest = b""
-        acks = b"".join(client_frame(1, b"ACK\nid:%b\n\n\0" % key) for key in _ACK.findall(data))
-        if acks and connection.send(acks) != len(acks):
-            raise Failed("the server does not read")
-        for publisher in _PUBLISHER.findall(data):
-            flows[int(publisher)].arrived(1, 1)
-
-    return take
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:

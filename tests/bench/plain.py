@@ -237,10 +237,10 @@ def main() -> None:
     arguments = parser.parse_args()
     loop: Any = reactor
     hub = Hub(arguments.open)
-    websocket = WebSocketServerFactory("ws://127.0.0.1/stomp", protocols=["v12.stomp"])
+    websocket: Any = WebSocketServerFactory("ws://127.0.0.1/stomp", protocols=["v12.stomp"])
     websocket.protocol = PlainProtocol
     websocket.hub = hub
-    web = Site(Tickets(hub))
+    web: Any = Site(Tickets(hub))
     web.log = lambda request: None
     front: Any = Factory.forProtocol(lambda: Front(web, websocket))
     web.startFactory()

@@ -1,4 +1,4 @@
-"""What the load counts, without a server."""
+"""What is in flight, and what counts as come."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.bench.load import MESSAGE, RECEIPT, FanOut, Flow, Queued, counting
+from tests.bench.flows import MESSAGE, RECEIPT, FanOut, Flow, Queued, counting
 
 
 class Connection:
