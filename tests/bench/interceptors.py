@@ -41,7 +41,7 @@ class Turns(Interceptor):
 
 
 def watch_turns(path: str) -> None:
-    """Measure the turns of the reactor: the time from one wait for events to the next."""
+    """Measure the turns of the reactor: the CPU time from one wait for events to the next."""
     loop: Any = reactor
     with Path(path).open("r+b") as file:
         loop._poller = _Poller(loop._poller, mmap.mmap(file.fileno(), 8))
@@ -59,11 +59,11 @@ class _Poller:
 
     def poll(self, timeout: float, events: int) -> list[tuple[int, int]]:
         """End a turn, wait, and begin the next."""
-        now = time.perf_counter()
+        now = time.thread_time()
         if self._since is not None and now - self._since > struct.unpack("d", self._longest)[0]:
             self._longest[:] = struct.pack("d", now - self._since)
         try:
             found: list[tuple[int, int]] = self._poll(timeout, events)
         finally:
-            self._since = time.perf_counter()
+            self._since = time.thread_time()
         return found
