@@ -20,7 +20,7 @@ _TOP: Final = 16
 _BOTTOM: Final = 48
 
 
-def plot(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+def draw(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     """Draw the curves, with both axes logarithmic.
 
     :param curves: by the server, microseconds of CPU time per delivery by subscribers.

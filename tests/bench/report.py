@@ -9,7 +9,7 @@ from importlib.metadata import version
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from tests.bench.plot import plot
+from tests.bench.plot import draw
 from tests.bench.rows import ROWS
 
 if TYPE_CHECKING:
@@ -78,18 +78,21 @@ class Results:
         _, end, after = rest.partition(END)
         if not end:
             raise ValueError(f"{page} does not have the lines {BEGIN} and {END}")
-        page.write_text(f"{before}{begin}\n{self.table()}{end}{after}", "utf-8")
-        self._plot(page.with_suffix(".svg"))
+        plot = page.with_suffix(".svg")
+        image = f"\n![CPU time per delivery]({plot.name})\n" if self._plot(plot) else ""
+        page.write_text(f"{before}{begin}\n{self.table()}{image}{end}{after}", "utf-8")
 
-    def _plot(self, path: Path) -> None:
+    def _plot(self, path: Path) -> bool:
         """Plot the rows that differ by the number of subscribers alone, if there are two."""
         curves: dict[str, list[tuple[int, float]]] = {server: [] for server in self._servers}
         for subscribers in (1, 10, 100, 1000):
             found = self._figures.get(f"fanout-{subscribers}-1", {})
             for server, figures in found.items():
                 curves[server].append((subscribers, median(figures)))
-        if len(curves[self._servers[0]]) > 1:
-            path.write_text(plot(curves), "utf-8")
+        enough = len(curves[self._servers[0]]) > 1
+        if enough:
+            path.write_text(draw(curves), "utf-8")
+        return enough
 
 
 def _cell(figures: list[float] | None) -> str:

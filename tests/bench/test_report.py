@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.bench.plot import plot
+from tests.bench.plot import draw
 from tests.bench.report import BEGIN, END, Results
 from tests.bench.rows import ROWS
 
@@ -57,11 +57,11 @@ class ResultsTests(SynchronousTestCase):
 
 
 class PlotTests(SynchronousTestCase):
-    """plot()."""
+    """draw()."""
 
     def test_curves(self) -> None:
         """Each server has a curve and its name; what costs more is further up."""
-        svg = ET.fromstring(plot({"a & b": [(1, 100), (1000, 10)], "c": [(1, 1), (1000, 0.5)]}))
+        svg = ET.fromstring(draw({"a & b": [(1, 100), (1000, 10)], "c": [(1, 1), (1000, 0.5)]}))
         curves = [line.attrib["points"].split() for line in svg.iter(f"{SVG}polyline")]
         self.assertEqual(len(curves), 2)
         (left, high), (right, low) = (map(float, point.split(",")) for point in curves[0])

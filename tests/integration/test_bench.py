@@ -42,8 +42,9 @@ def test_every_kind_of_row(tmp_path: Path) -> None:
     run = bench(*ROWS, "--into", tmp_path, "--page", page)
     assert run.returncode == 0, run.stdout + run.stderr
     table = (tmp_path / "table.md").read_text("utf-8")
+    image = "\n![CPU time per delivery](page.svg)\n"
     assert page.read_text("utf-8") == (
-        f"before\n<!-- table -->\n{table}<!-- end of the table -->\nafter\n"
+        f"before\n<!-- table -->\n{table}{image}<!-- end of the table -->\nafter\n"
     )
     head, _, *rows, _, note = table.splitlines()
     assert note.startswith("Medians of 1 runs of 0.05 s")
