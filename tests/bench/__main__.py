@@ -7,6 +7,7 @@ import fnmatch
 import json
 import os
 import shlex
+import signal
 import struct
 import subprocess
 import sys
@@ -181,6 +182,8 @@ def main() -> None:
     if not arguments.no_plain:
         servers.append(plain_autobahn())
     servers += [another(command, url, arguments.header) for command, url in arguments.against]
+    # Or the servers would outlive it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     load = tuple(shlex.split(arguments.load)) or OWN_LOAD
     bench = Bench(load, arguments.seconds, arguments.scale)
     results = Results([server.name for server in servers], arguments.runs, arguments.seconds)
