@@ -4,7 +4,7 @@
 SHELL = /bin/sh
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test lint unit integration docs fuzz soak programs clean
+.PHONY: help demo test lint unit integration docs fuzz soak bench programs clean
 
 # The demo's port; the server listens on 127.0.0.1 only.
 PORT = 8080
@@ -13,6 +13,8 @@ PYTHON = python3 python3.14 python3.13 python3.12 python3.11 python
 # How long the long tests take.
 FUZZ_SECONDS = 600
 SOAK_MINUTES = 10
+# How often the benchmark measures each thing; the median counts.
+BENCH_RUNS = 5
 # The real programs that tests/integration uses. Each has the name of its Debian package.
 PROGRAMS = chromium redis-server rabbitmq-server haproxy nginx
 
@@ -35,6 +37,7 @@ help:
 	@echo 'make docs         the documentation and the API reference, in docs/_build/index.html'
 	@echo 'make fuzz         fuzz each target for FUZZ_SECONDS=600, with atheris where it installs'
 	@echo 'make soak         hundreds of sessions that end in every way, for SOAK_MINUTES=10'
+	@echo 'make bench        what the work costs, beside a plain Autobahn server: BENCH_RUNS=5 of each'
 	@echo 'make clean        remove what these commands made'
 	@echo
 	@echo 'CI=true           leave out no test: a missing program or a skipped test fails the run'
@@ -72,6 +75,9 @@ fuzz: $(VENV)/.installed-test
 
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES) --sessions 300
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m tests.bench --runs $(BENCH_RUNS) --into _bench
 
 programs:
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \
@@ -130,6 +136,6 @@ $(STOMPJS): package.json package-lock.json | $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) node_modules build dist stompauth.egg-info _trial_temp* _fuzz .hypothesis
+	rm -rf $(VENV) node_modules build dist stompauth.egg-info _trial_temp* _fuzz _bench .hypothesis
 	rm -rf docs/_build .mypy_cache .pytest_cache .ruff_cache twisted/plugins/dropin.cache tests/integration/artifacts
 	find stompauth tests twisted -name __pycache__ -prune -exec rm -rf {} +
