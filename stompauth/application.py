@@ -86,7 +86,7 @@ class StompAuth:
     :raises TypeError: a part does not provide its interface.
 
     :ivar sessions: who is here.
-    :ivar origins: the origin policy.
+    :ivar origins: the origin policy; its origins may be replaced.
     :ivar limits: what clients can make the server hold.
     :ivar counters: what has happened so far.
     :ivar chain: the interceptors in their order, authentication and authorization among them.
@@ -113,20 +113,15 @@ class StompAuth:
         trusted_proxies: Sequence[str] = (),
         drain_timeout: float = 0,
     ) -> None:
-        authorizers = cast(
-            "Sequence[IAuthorizer]", [rules] if IAuthorizer.providedBy(rules) else rules
-        )
         parts: list[tuple[Any, object]] = [
             (ITokenVerifier, verifier),
             (ITicketStore, tickets),
             (IBroker, broker),
-            *((IAuthorizer, authorizer) for authorizer in authorizers),
             *((IHandshakeInterceptor, interceptor) for interceptor in handshake_interceptors),
         ]
         for interface, part in parts:
-            if not interface.providedBy(part):
-                name = type(part).__qualname__
-                raise TypeError(f"{name} does not provide {interface.__name__}")
+            _check_provides(interface, part)
+        authorizers = _authorizers(rules)
         lifetime = getattr(verifier, "max_lifetime", 86400) + verifier.leeway
         self.counters = Counters()
         self._revocations = Revocations(clock, lifetime)
@@ -149,11 +144,12 @@ class StompAuth:
             if isinstance(origins, OriginPolicy)
             else OriginPolicy(origins, require=self._websocket_settings.require_origin)
         )
+        self._factories: list[StompWebSocketFactory] = []
         self._handshake_interceptors = tuple(handshake_interceptors)
         self._drain_timeout = drain_timeout
         self._addresses = ClientAddress(trusted_proxies)
         self._connections = Connections(self.limits)
-        authorize = Authorize(authorizers)
+        authorize = self._authorize = Authorize(authorizers)
         self.chain = Chain([Authenticate(verifier, on_send), *interceptors, authorize])
         self._handlers = Handlers(broker)
         self._sessions = SessionFactory(
@@ -239,6 +235,7 @@ class StompAuth:
             limits=self.limits,
             settings=settings,
         )
+        self._factories.append(factory)
         return WebSocketResource(factory, self._addresses, settings)
 
     def logout_resource(self, verifier: LogoutVerifier) -> LogoutResource:
@@ -495,6 +492,25 @@ class StompAuth:
 
         return Deferred.fromCoroutine(recheck())
 
+    def replace_rules(self, rules: IAuthorizer | Sequence[IAuthorizer]) -> None:
+        """Have other rules from now on; :meth:`recheck` asks them about what is subscribed.
+
+        :param rules: as for the class.
+        :raises TypeError: a part does not provide its interface; then nothing changes.
+        """
+        self._authorize.authorizers = _authorizers(rules)
+
+    def replace_limits(self, limits: Limits) -> None:
+        """Have other limits from now on.
+
+        How many sessions, subscriptions and frames in waiting there may be is asked each time; what
+        is there already stays. Sizes, rates, times and heart-beats are those of the time when the
+        session began. The limits of a broker, and of a Site, are their own.
+        """
+        self.limits = self._connections.limits = self._sessions.limits = limits
+        for factory in self._factories:
+            factory.replace_limits(limits)
+
     def _replayed(self, grant: TicketGrant) -> None:
         if self._ticket_settings.on_replay == "close" and grant.grant_id:
             self._sessions.end_where(
@@ -587,6 +603,20 @@ class StompAuthService(Service):
         await self.application._stop()
         if self._tickets is not None:
             await self._tickets.stop()
+
+
+def _authorizers(rules: IAuthorizer | Sequence[IAuthorizer]) -> tuple[IAuthorizer, ...]:
+    authorizers = cast(
+        "tuple[IAuthorizer, ...]", (rules,) if IAuthorizer.providedBy(rules) else tuple(rules)
+    )
+    for authorizer in authorizers:
+        _check_provides(IAuthorizer, authorizer)
+    return authorizers
+
+
+def _check_provides(interface: Any, part: object) -> None:
+    if not interface.providedBy(part):
+        raise TypeError(f"{type(part).__qualname__} does not provide {interface.__name__}")
 
 
 def _message(destination: str, body: bytes | str, headers: Mapping[str, str] | None) -> Message:

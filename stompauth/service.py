@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.application.service import Service
+from twisted.application.service import MultiService, Service
 from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
@@ -26,6 +26,7 @@ from stompauth.identity.logout import LogoutVerifier
 from stompauth.identity.verifier import JWTVerifier
 from stompauth.ops.resource import OpsSite
 from stompauth.redis import read_password
+from stompauth.reload import Reload, ReloadOnSignal
 from stompauth.tickets.memory import MemoryTicketStore
 from stompauth.tickets.redis import RedisTicketStore
 
@@ -36,35 +37,31 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 
     from stompauth.config import Config, JwtConfig, TicketsConfig
-    from stompauth.interfaces import IAuthorizer, ITicketStore
+    from stompauth.interfaces import IAuthorizer, IBroker, ITicketStore
 
 
 _log = Logger()
 
 
-def make_service(config: Config, reactor: Any) -> IService:
+def make_service(
+    config: Config, reactor: Any, read: Callable[[Config], Config] | None = None
+) -> IService:
     """Make all that a configuration asks for.
 
+    :param read: reads the configuration again, at every SIGHUP; see :class:`.Reload`. Without it
+        signals are left alone.
     :raises OSError: a file of a key or a token has gone since the configuration was read.
     :raises ValueError: it has changed for the worse.
     """
     verifier = make_verifier(config.jwt, reactor)
-    application = make_application(config, verifier, reactor)
+    broker = SimpleBroker(limits=config.limits, clock=reactor)
+    application = make_application(config, verifier, broker, reactor)
     resources = application.resources(config.roles)
     if config.logout.path:
         logout = application.logout_resource(LogoutVerifier(verifier, reactor))
         resources[config.logout.path.encode("ascii")] = logout
-    limits = config.limits
-    # At accept, everybody behind such a listener still has the proxy's address.
-    is_proxied = any(description.startswith("haproxy:") for description in config.listen)
-    site = StrictSite(
-        PathRouter(resources),
-        reactor,
-        limits.http_timeout,
-        connections=limits.sessions,
-        connections_per_address=0 if is_proxied else limits.sessions_per_address,
-        trusted_proxies=config.trusted_proxies,
-    )
+    site = StrictSite(PathRouter(resources), reactor, trusted_proxies=config.trusted_proxies)
+    limit_site(site, config)
     service: Service = application.service()
     service = ListeningService(config.listen, site, service, reactor)
     if config.control.listen:
@@ -75,7 +72,39 @@ def make_service(config: Config, reactor: Any) -> IService:
     if config.ops.listen:
         ops_site = make_ops_site(config, application, reactor)
         service = ListeningService(config.ops.listen, ops_site, service, reactor, to_the_end=True)
-    return service
+    if read is None:
+        return service
+
+    def prepare(changed: Config) -> Callable[[], None]:
+        authorizers = make_authorizers(changed, reactor)
+        keys = make_static_key(changed.jwt)
+
+        def take_over() -> None:
+            application.replace_rules(authorizers)
+            websocket = changed.websocket
+            application.origins.replace(websocket.origins, require=websocket.require_origin)
+            application.replace_limits(changed.limits)
+            broker.replace_limits(changed.limits)
+            limit_site(site, changed)
+            if keys is not None and isinstance(verifier.keys, StaticKey):
+                verifier.keys.replace(keys)
+
+        return take_over
+
+    reload = Reload(config, read=read, prepare=prepare, recheck=application.recheck)
+    both = MultiService()
+    service.setServiceParent(both)
+    ReloadOnSignal(reload, reactor).setServiceParent(both)
+    return both
+
+
+def limit_site(site: StrictSite, config: Config) -> None:
+    """Have the site of ``listen`` keep the limits of a configuration."""
+    limits = config.limits
+    # At accept, everybody behind such a listener still has the proxy's address.
+    is_proxied = any(description.startswith("haproxy:") for description in config.listen)
+    per_address = 0 if is_proxied else limits.sessions_per_address
+    site.replace_limits(limits.http_timeout, limits.sessions, per_address)
 
 
 def make_control_site(config: Config, application: StompAuth, reactor: Any) -> StrictSite:
@@ -104,13 +133,15 @@ def make_ops_site(config: Config, application: StompAuth, reactor: Any) -> OpsSi
     return OpsSite(application, reactor, metrics, token, config.limits.http_timeout)
 
 
-def make_application(config: Config, verifier: JWTVerifier, reactor: Any) -> StompAuth:
+def make_application(
+    config: Config, verifier: JWTVerifier, broker: IBroker, reactor: Any
+) -> StompAuth:
     """Make the application of a configuration, without listeners."""
     tickets = config.tickets
     return StompAuth(
         verifier=verifier,
         tickets=make_tickets(tickets, reactor),
-        broker=SimpleBroker(limits=config.limits, clock=reactor),
+        broker=broker,
         rules=make_authorizers(config, reactor),
         origins=config.websocket.origins,
         clock=reactor,
@@ -161,8 +192,9 @@ def make_authorizers(config: Config, reactor: Any) -> list[IAuthorizer]:
 
 def make_verifier(jwt: JwtConfig, reactor: Any) -> JWTVerifier:
     """Make the verifier of a ``[jwt]`` section."""
+    static = make_static_key(jwt)
     keys: StaticKey | JWKSet
-    if jwt.jwks_url:
+    if static is None:
         keys = JWKSet(
             jwks_agent(reactor, jwt.jwks_ca_file or None),
             jwt.jwks_url,
@@ -170,10 +202,8 @@ def make_verifier(jwt: JwtConfig, reactor: Any) -> JWTVerifier:
             refresh=jwt.jwks_refresh,
             cooldown=jwt.jwks_cooldown,
         )
-    elif jwt.public_key_file:
-        keys = StaticKey.from_public_key_file(jwt.public_key_file)
     else:
-        keys = StaticKey.from_secret_files(*jwt.secret_file)
+        keys = static
     return JWTVerifier(
         keys,
         algorithms=jwt.algorithms,
@@ -186,6 +216,15 @@ def make_verifier(jwt: JwtConfig, reactor: Any) -> JWTVerifier:
         user_claim=jwt.user_claim,
         authorities_claim=jwt.authorities_claim,
     )
+
+
+def make_static_key(jwt: JwtConfig) -> StaticKey | None:
+    """Read the key files of a ``[jwt]`` section; None if the keys are fetched."""
+    if jwt.public_key_file:
+        return StaticKey.from_public_key_files(*jwt.public_key_file)
+    if jwt.secret_file:
+        return StaticKey.from_secret_files(*jwt.secret_file)
+    return None
 
 
 class ListeningService(Service):

@@ -73,8 +73,10 @@ class Options(usage.Options):
         overrides = {"listen": self["listen"]} if self["listen"] else {}
         if self["workers"] is not None:
             overrides["workers"] = self["workers"]
+        # twistd may go to another directory before it is read again.
+        self._sources = (Path(self["config"]).absolute(), overrides, dict(os.environ))
         try:
-            given = Given.gather(Path(self["config"]), overrides, os.environ)
+            given = Given.gather(*self._sources)
             self.config = given.config()
         except ConfigError as error:
             if self["check"]:
@@ -86,6 +88,13 @@ class Options(usage.Options):
             raise SystemExit(0)
         if self.config.ops.log_format == "json":
             self._log_json()
+
+    def read_again(self, running: Config) -> Config:
+        """Read the configuration once more, from the same sources.
+
+        :raises ConfigError: there are mistakes; all of them.
+        """
+        return Given.gather(*self._sources).config(running)
 
     def _log_json(self) -> None:
         """Have twist, or twistd, log JSON to where it would log text."""
@@ -117,7 +126,7 @@ def makeService(options: Options) -> IService:
             return make_demo_service(options["listen"] or None, reactor)
         from stompauth.service import make_service
 
-        service = make_service(options.config, reactor)
+        service = make_service(options.config, reactor, options.read_again)
     except ConfigError as error:
         raise SystemExit(str(error)) from error
     if not options.json_log:

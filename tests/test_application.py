@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -23,6 +24,7 @@ from stompauth import (
 from stompauth.application import Revoked
 from stompauth.authorization.decision import Decision
 from stompauth.interfaces import IAuthorizer
+from stompauth.settings import Limits
 from tests.applications import AUDIENCE, ISSUER, NOW, SECRET, Application, StompClient, token
 from tests.wire import WebSocket, post_token
 
@@ -111,6 +113,121 @@ class Later:
 
     async def check(self, principal: Any, command: str, destination: Any) -> Decision:
         return Decision(self.allowed, None, "said so")
+
+
+class ReplacementTests(SynchronousTestCase):
+    """Rules, origins, limits and keys can be replaced while sessions go on."""
+
+    def setUp(self) -> None:
+        self.keys = StaticKey.hmac(SECRET)
+        self.application = Application(
+            verifier=JWTVerifier(
+                self.keys, algorithms=["HS256"], issuer=ISSUER, audience=AUDIENCE, clock=_now()
+            )
+        )
+        self.stompauth = self.application.stompauth
+
+    def test_rules(self) -> None:
+        """New rules hold for the next frame; what is subscribed stays until it is rechecked."""
+        client = self.application.connect()
+        client.send("SUBSCRIBE", id="1", destination="/topic/rooms/lobby")
+        self.stompauth.replace_rules(Rules([allow("send", "/queue/other")]))
+        self.stompauth.publish("/topic/rooms/lobby", "x")
+        self.assertEqual(client.frame().body, b"x")
+        client.send("SEND", destination="/queue/other", receipt="r")
+        self.assertEqual(client.frame().headers["receipt-id"], "r")
+        self.successResultOf(self.stompauth.recheck())
+        self.assertEqual(client.frame().headers["code"], "access-denied")
+        self.stompauth.publish("/topic/rooms/lobby", "x")
+        self.assertEqual(client.frames(), [])
+
+    def test_bad_rules(self) -> None:
+        """What is no authorizer is refused, and changes nothing."""
+        self.assertRaises(TypeError, self.stompauth.replace_rules, [Rules([]), object()])
+        client = self.application.connect()
+        client.send("SUBSCRIBE", id="1", destination="/topic/rooms/lobby", receipt="r")
+        self.assertEqual(client.frame().command, "RECEIPT")
+
+    def test_rules_while_waiting(self) -> None:
+        """AZ-10: who waits for an answer of the old rules is judged by the new ones as well."""
+        answers: list[Deferred[Decision]] = []
+
+        @implementer(IAuthorizer)
+        class Slow:
+            def check(self, *_: object) -> Deferred[Decision]:
+                answers.append(Deferred())
+                return answers[-1]
+
+        self.stompauth.replace_rules(Slow())
+        client = self.application.connect()
+        client.send("SUBSCRIBE", id="1", destination="/topic/rooms/lobby")
+        self.stompauth.replace_rules(Rules([]))
+        self.successResultOf(self.stompauth.recheck())
+        answers[0].callback(Decision(True, None, "so"))
+        self.assertEqual(client.frame().headers["code"], "access-denied")
+        self.assertEqual(client.close_code, 4403)
+
+    def test_origins(self) -> None:
+        """New origins hold for tickets and handshakes; open sessions stay."""
+        client = self.application.connect()
+        ticket = self.application.ticket()
+        self.stompauth.origins.replace(["https://other.example.com"])
+        target = f"/stomp?ticket={ticket}"
+        self.assertEqual(WebSocket(self.application.site, target).status, 403)
+        client.send("SUBSCRIBE", id="1", destination="/topic/rooms/lobby", receipt="r")
+        self.assertEqual(client.frame().command, "RECEIPT")
+
+    def test_limits(self) -> None:
+        """Counts hold at once, also for sessions that are open; what is there stays."""
+        client = self.application.connect()
+        for number in ("1", "2"):
+            client.send("SUBSCRIBE", id=number, destination="/topic/rooms/lobby")
+        self.stompauth.replace_limits(Limits(subscriptions=1, sessions_per_user=1))
+        response = post_token(self.application.site, token())
+        self.assertEqual((response.status, response.json), (429, {"error": "sessions"}))
+        self.stompauth.publish("/topic/rooms/lobby", "x")
+        self.assertEqual(len(client.frames()), 2)
+        client.send("SUBSCRIBE", id="3", destination="/topic/rooms/lobby")
+        self.assertEqual(client.frame().headers["code"], "limit")
+
+    def test_limits_of_sessions(self) -> None:
+        """Sizes hold for sessions that begin afterwards."""
+        before = self.application.connect()
+        self.stompauth.replace_limits(Limits(frame=2000))
+        after = self.application.connect()
+        for client in (before, after):
+            body = b"x" * 3000
+            client.send("SEND", body, destination="/topic/rooms/lobby", receipt="r")
+        self.assertEqual(before.frame().command, "RECEIPT")
+        self.assertEqual(after.frame().headers["code"], "too-large")
+
+    def test_limits_of_sockets(self) -> None:
+        """And so do those of a WebSocket itself."""
+        self.stompauth.replace_limits(Limits(frame=2000))
+        client = self.application.connect()
+        client.send("SEND", b"x" * 20000, destination="/topic/rooms/lobby", receipt="r")
+        self.assertEqual(client.close_code, 1009)
+
+    def test_keys(self) -> None:
+        """JW-2: a new secret is good beside the old one, then without it; sessions stay."""
+        other = b"fedcba9876543210fedcba9876543210"
+        site = self.application.site
+        client = self.application.connect()
+        self.assertEqual(post_token(site, token(secret=other)).status, 401)
+        self.keys.replace(StaticKey.hmac(SECRET, other))
+        for secret in (SECRET, other):
+            self.assertEqual(post_token(site, token(secret=secret)).status, 200)
+        self.keys.replace(StaticKey.hmac(other))
+        self.assertEqual(post_token(site, token()).status, 401)
+        self.assertEqual(post_token(site, token(secret=other)).status, 200)
+        client.send("SUBSCRIBE", id="1", destination="/topic/rooms/lobby", receipt="r")
+        self.assertEqual(client.frame().command, "RECEIPT")
+
+
+def _now() -> Clock:
+    clock = Clock()
+    clock.advance(NOW)
+    return clock
 
 
 class AuthorizerTests(SynchronousTestCase):
@@ -290,7 +407,7 @@ class RevocationTests(SynchronousTestCase):
             def check(self, principal: Any, command: str, destination: Any) -> Decision:
                 return Decision(principal.name not in forbidden, None, "so")
 
-        self.patch(self.application.stompauth.chain.interceptors[-1], "_authorizers", (Forbid(),))
+        self.application.stompauth.replace_rules(Forbid())
         rechecked = self.application.stompauth.recheck("alice")
         self.assertEqual(self.successResultOf(rechecked), 2)
         notice = self.tabs[0].frame()
@@ -315,7 +432,7 @@ class RevocationTests(SynchronousTestCase):
                     raise OSError
                 return Decision(True, None, "so")
 
-        self.patch(self.application.stompauth.chain.interceptors[-1], "_authorizers", (Broken(),))
+        self.application.stompauth.replace_rules([Broken()])
         rechecked = self.application.stompauth.recheck("alice")
         self.assertEqual(self.successResultOf(rechecked), 2)
         self.assertEqual(len(asked), 2)

@@ -314,6 +314,15 @@ class LoadTests(ConfigCase):
         config = from_mapping(changed(interceptors=entries), Path())
         self.assertEqual([entry.interceptor.topic for entry in config.interceptors], ["/a", "/b"])
 
+    def test_running(self) -> None:
+        """Of a configuration in use, interceptors with the same entry are not made again."""
+        entries = [{"use": "tests.test_config:Audit", "topic": topic} for topic in ("/a", "/b")]
+        first = from_mapping(changed(interceptors=entries), Path())
+        entries[1]["topic"] = "/c"
+        second = from_mapping(changed(interceptors=entries), Path(), first)
+        self.assertIs(second.interceptors[0].interceptor, first.interceptors[0].interceptor)
+        self.assertEqual(second.interceptors[1].interceptor.topic, "/c")
+
     def test_overrides(self) -> None:
         """What the command line says replaces what the file says, and is checked with it."""
         config = load(MINIMAL, {"listen": ["tcp:0:interface=127.0.0.1"]})
@@ -556,7 +565,9 @@ class RefusalTests(ConfigCase):
         keys = {"jwt__jwks_url": None, "jwt__algorithms": ["ES256"]}
         good = self.public_key(directory, ec.generate_private_key(ec.SECP256R1()).public_key())
         config = from_mapping(changed(**keys, jwt__public_key_file=good), Path())
-        self.assertEqual(config.jwt.public_key_file, good)
+        self.assertEqual(config.jwt.public_key_file, (good,))
+        config = from_mapping(changed(**keys, jwt__public_key_file=[good, good]), Path())
+        self.assertEqual(config.jwt.public_key_file, (good, good))
         self.assert_refused(
             {**keys, "jwt__public_key_file": good, "jwt__algorithms": ["ES384"]},
             "jwt.public_key_file",

@@ -14,7 +14,7 @@ from twisted.application.service import IServiceCollection
 from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from stompauth import Rules, StrictSite, allow
+from stompauth import Limits, Rules, StaticKey, StrictSite, allow
 from tests.applications import SECRET, Application, token
 from tests.wire import post_token
 
@@ -75,6 +75,20 @@ class PagesTests(SynchronousTestCase):
         """The calls of the page can be made."""
         run_page("embed.md", app=self.application.stompauth)
         self.application.connect().send("DISCONNECT")
+
+    def test_reload(self) -> None:
+        """What the page replaces is replaced."""
+        app, keys = self.application.stompauth, StaticKey.hmac(SECRET)
+        names = {"allow": allow, "Rules": Rules, "Limits": Limits, "StaticKey": StaticKey}
+        secrets = {"old_secret": SECRET, "new_secret": b"x" * 32}
+        run_page(
+            "reload.md", app=app, broker=self.application.broker, keys=keys, **names, **secrets
+        )
+        self.assertEqual(keys.generation, 1)
+        self.assertEqual(app.limits.sessions_per_user, 4)
+        client = self.application.connect()
+        client.send("SUBSCRIBE", id="1", destination="/topic/news", receipt="r")
+        self.assertEqual(client.frame().command, "RECEIPT")
 
     def test_handlers(self) -> None:
         """The handlers of the page do what it says."""

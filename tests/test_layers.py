@@ -41,6 +41,7 @@ LAYERS = (
     ("stompauth.client", "stompauth.handlers", "stompauth.handshake"),
     ("stompauth.application", "stompauth.control"),
     ("stompauth.config", "stompauth.ops", "stompauth.testing"),
+    ("stompauth.reload",),
     ("stompauth.service",),
     ("stompauth.demo",),
     ("stompauth.tap",),

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.authorization.rules import Rule
+from stompauth.broker.simple import SimpleBroker
 from stompauth.config import load
 from stompauth.interceptors.authenticate import Authenticate
 from stompauth.interceptors.authorize import Authorize
@@ -303,7 +304,9 @@ class MakeServiceTests(SynchronousTestCase):
     def test_application(self) -> None:
         """Limits, paths and the chain are those of the configuration."""
         verifier = make_verifier(self.config.jwt, self.reactor)
-        application = make_application(self.config, verifier, self.reactor)
+        application = make_application(
+            self.config, verifier, SimpleBroker(clock=self.reactor), self.reactor
+        )
         self.assertEqual(application.limits.sessions_per_user, 3)
         self.assertEqual(set(application.resources()), {b"/authenticate/token", b"/ws"})
         self.assertIsInstance(application.chain.interceptors[0], Authenticate)

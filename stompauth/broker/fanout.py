@@ -68,7 +68,7 @@ class FanOuts:
 
     def __init__(self, clock: Callable[[], IReactorTime | None], limit: int) -> None:
         self._clock = clock
-        self._limit = limit
+        self.limit = limit
         self._waiting: deque[_FanOut] = deque()
         self._is_running = False
 
@@ -82,7 +82,7 @@ class FanOuts:
         """
         clock = self._clock()
         if clock is None or (not self._waiting and len(targets) <= SLICE):
-            fan_out(message, targets, self._limit)
+            fan_out(message, targets, self.limit)
             return None
         fan = _FanOut(message, targets)
         self._waiting.append(fan)
@@ -99,7 +99,7 @@ class FanOuts:
             piece = fan.targets[fan.position : fan.position + rest]
             fan.position += len(piece)
             rest -= len(piece)
-            fan_out(fan.message, piece, self._limit)
+            fan_out(fan.message, piece, self.limit)
             if fan.position >= len(fan.targets):
                 self._waiting.popleft()
                 finished.append(fan.done)

@@ -49,7 +49,7 @@ class Queues:
     _log = Logger()
 
     def __init__(self, limits: Limits, room: Callable[[], float], now: Callable[[], float]) -> None:
-        self._limits = limits
+        self.limits = limits
         self._room = room
         self._now = now
         self._table: dict[QueueKey, Queue] = {}
@@ -117,11 +117,11 @@ class Queues:
                 counts[key] += 1
                 sizes[message.sender_user] += message.size
         self._check_new(openers)
-        limit = self._limits.queue_bytes
+        limit = self.limits.queue_bytes
         size = sum(sizes.values())
         if limit and size > 0 and not self._bytes.leaves_room(sizes, limit - self.size - size):
             raise Refused("queue-full")
-        if self._limits.queue_messages:
+        if self.limits.queue_messages:
             for key, count in counts.items():
                 self._check_length(key, count)
 
@@ -191,7 +191,7 @@ class Queues:
         if more <= 0:
             return
         queue = self._table.get(key)
-        room = self._limits.queue_messages - more
+        room = self.limits.queue_messages - more
         if queue is not None and queue.held > room:
             self._shed_expired(queue)
         if (queue.held if queue is not None else 0) > room:
@@ -257,7 +257,7 @@ class Queues:
         self._bytes.add(message.sender_user, -message.size)
 
     def _give_back(self, queue: Queue, delivery: Delivery) -> None:
-        limit = self._limits.max_deliveries
+        limit = self.limits.max_deliveries
         if limit and delivery.count >= limit and _dead_letter_path(queue.key) is not None:
             self._bury(queue, delivery, "max-deliveries")
         else:
@@ -275,7 +275,7 @@ class Queues:
                 self._lose(queue)
                 return
             letters = self._open(path, sender)
-        elif self._limits.queue_messages and letters.held >= self._limits.queue_messages:
+        elif self.limits.queue_messages and letters.held >= self.limits.queue_messages:
             self._lose(letters)
             if letters.first() is None:
                 return

@@ -54,6 +54,13 @@ class SimpleBroker:
         self._users = UserDestinations(limits, self._seconds)
         self._reply_names = ReplyNames(limits.subscriptions)
 
+    def replace_limits(self, limits: Limits) -> None:
+        """Have other limits from now on; what is there already stays, also where it is too much."""
+        self._limits = limits
+        self._topics.limits = self._queues.limits = self._users.limits = limits
+        self._fan_outs.limit = limits.unacked
+        self._reply_names.limit = limits.subscriptions
+
     def counts(self) -> dict[str, int]:
         """What the broker holds, by name, and the dead letters that it had to lose so far."""
         return {

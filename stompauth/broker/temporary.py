@@ -24,7 +24,7 @@ class ReplyNames:
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._owners: dict[str, tuple[str, str]] = {}
         self._names: dict[str, dict[str, str]] = {}
 
@@ -43,7 +43,7 @@ class ReplyNames:
         names = self._names.get(session_id, {})
         if path in names:
             return names[path]
-        if self._limit and len(names) >= self._limit:
+        if self.limit and len(names) >= self.limit:
             raise Refused("limit")
         name = _PREFIX + token_hex(16)
         names[path] = name

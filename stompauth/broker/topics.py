@@ -42,7 +42,7 @@ class Topics:
         now: Callable[[], float],
         fan_outs: FanOuts,
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._fan_outs = fan_outs
         self._room = room
         self._now = now
@@ -79,7 +79,7 @@ class Topics:
             if message.has_expired(self._now):
                 self._retained.remove(message.destination.segments)
             else:
-                fan_out(message, (subscription,), self._limits.unacked)
+                fan_out(message, (subscription,), self.limits.unacked)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Remove a subscription; what it holds unacknowledged is forgotten."""
@@ -100,7 +100,7 @@ class Topics:
 
         :raises Refused: ``limit`` when they would be too many.
         """
-        limit = self._limits.retained
+        limit = self.limits.retained
         if not limit:
             return
         new = {

@@ -25,7 +25,7 @@ class UserDestinations:
     """
 
     def __init__(self, limits: Limits, now: Callable[[], float]) -> None:
-        self._limits = limits
+        self.limits = limits
         self._now = now
         self._table: dict[tuple[str, str], dict[Subscription, None]] = {}
 
@@ -63,7 +63,7 @@ class UserDestinations:
             for target in self._table.get((user, path), ())
             if session_id in (None, target.subscriber.session_id)
         ]
-        fan_out(message, targets, self._limits.unacked)
+        fan_out(message, targets, self.limits.unacked)
         # An overflow has ended its session.
         return len({target.subscriber.session_id for target in targets if target.active})
 

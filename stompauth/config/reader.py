@@ -21,7 +21,7 @@ from stompauth.authorization.rules import Rule
 from stompauth.config.checks import LISTENERS, PATHS, TYPES, check, readable
 from stompauth.config.entries import RuleTable, make_interceptor, make_rule
 from stompauth.config.listener import Listener
-from stompauth.config.values import Config, JwtConfig, TicketsConfig
+from stompauth.config.values import Config, InterceptorConfig, JwtConfig, TicketsConfig
 from stompauth.errors import ConfigError, Mistake
 from stompauth.identity.bearer import read_secret_token
 from stompauth.identity.keys import HMAC_ALGORITHMS, PUBLIC_KEY_ALGORITHMS, StaticKey
@@ -78,18 +78,22 @@ _REDIS: Final = 'tickets.store = "redis://..."'
 _CHANGES: Final = {"tickets.store": _REDIS, "broker.kind": 'broker.kind = "relay"'}
 
 #: Keys of files of which there may be one, or a list.
-FILE_OR_FILES: Final = ("jwt.secret_file",)
+FILE_OR_FILES: Final = ("jwt.public_key_file", "jwt.secret_file")
 
 _KEYS: Final = ("jwt.jwks_url", "jwt.public_key_file", "jwt.secret_file")
 
 
-def from_mapping(data: Mapping[str, object], directory: Path) -> Config:
+def from_mapping(
+    data: Mapping[str, object], directory: Path, running: Config = _DEFAULTS
+) -> Config:
     """Make a configuration of what a TOML parser made of the text.
 
     :param directory: what paths are relative to.
+    :param running: the configuration in use, if there is one: its interceptors are used again where
+        their entries are the same.
     :raises ConfigError: there are mistakes; all of them.
     """
-    return _Reader(data, directory.absolute()).config()
+    return _Reader(data, directory.absolute(), running).config()
 
 
 _T = TypeVar("_T")
@@ -102,7 +106,8 @@ class _Reader:
     looked at only where all of them were read.
     """
 
-    def __init__(self, data: Mapping[str, object], directory: Path) -> None:
+    def __init__(self, data: Mapping[str, object], directory: Path, running: Config) -> None:
+        self._running = running
         self._data = data
         self._directory = directory
         self._mistakes: list[Mistake] = []
@@ -113,7 +118,7 @@ class _Reader:
 
         :raises ConfigError: there are mistakes.
         """
-        interceptors = self._entries("interceptors", make_interceptor)
+        interceptors = self._entries("interceptors", self._interceptor)
         rules = self._entries("rules", self._rule)
         rest = {key: self._data[key] for key in self._data if key not in ("interceptors", "rules")}
         config = replace(self._section("", rest, Config), interceptors=interceptors, rules=rules)
@@ -204,6 +209,12 @@ class _Reader:
                 self._mistakes += error.mistakes
         return tuple(entries)
 
+    def _interceptor(self, where: str, table: dict[str, object]) -> InterceptorConfig:
+        for entry in self._running.interceptors:
+            if {"use": entry.use, **entry.settings} == table:
+                return entry
+        return make_interceptor(where, table)
+
     def _rule(self, where: str, table: dict[str, object]) -> Rule:
         count = len(self._mistakes)
         written = self._section(where, table, RuleTable)
@@ -264,12 +275,12 @@ class _Reader:
 
     def _check_key_files(self, path: str, jwt: JwtConfig) -> None:
         is_secret = path == "jwt.secret_file"
-        for name in jwt.secret_file if is_secret else [jwt.public_key_file]:
+        for name in jwt.secret_file if is_secret else jwt.public_key_file:
             try:
                 if is_secret:
                     keys = StaticKey.from_secret_files(name)
                 else:
-                    keys = StaticKey.from_public_key_file(name)
+                    keys = StaticKey.from_public_key_files(name)
                 keys.check_algorithms(jwt.algorithms)
             except (OSError, ValueError) as error:
                 self._mistake(path, f"{name!r}: {error}")

@@ -56,14 +56,15 @@ class Given:
         directory = source.parent if isinstance(source, Path) else Path()
         return cls(data | dict(overrides), directory, sources, tuple(mistakes))
 
-    def config(self) -> Config:
+    def config(self, running: Config | None = None) -> Config:
         """Make the configuration.
 
+        :param running: the one in use, if there is one; see :func:`.from_mapping`.
         :raises ConfigError: there are mistakes; all of them. One in the value of a variable has
             the variable's name as its path.
         """
         try:
-            config = from_mapping(self.data, self.directory)
+            config = from_mapping(self.data, self.directory, running or Config())
         except ConfigError as error:
             found = [*map(self._renamed, error.mistakes), *self.mistakes]
             raise ConfigError(found) from None

@@ -19,7 +19,8 @@ class JwtConfig:
     :ivar algorithms: Those that tokens may be signed with: RS, PS and ES with 256, 384 or 512,
         ``EdDSA``; or HS with these.
     :ivar jwks_url: Where the issuer publishes its keys; https only.
-    :ivar public_key_file: The issuer's public key, as PEM.
+    :ivar public_key_file: The issuer's public key, as PEM; or a list of files, to rotate it. Each
+        key serves all algorithms.
     :ivar secret_file: An HMAC secret; or a list of files, to rotate it. A line end after the secret
         is not part of it.
     :ivar jwks_ca_file: CA certificates for the JWKS host, as PEM, in place of the system's.
@@ -41,7 +42,7 @@ class JwtConfig:
 
     algorithms: tuple[str, ...] = ()
     jwks_url: str = ""
-    public_key_file: str = ""
+    public_key_file: tuple[str, ...] = ()
     secret_file: tuple[str, ...] = ()
     jwks_ca_file: str = ""
     jwks_refresh: float = 3600

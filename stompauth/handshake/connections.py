@@ -77,11 +77,13 @@ class HTTPConnections:
     :param per_address: how many of one IPv4 address or IPv6 /64; 0 for any number. Unix sockets
         and trusted proxies have no such bound: many clients stand behind one of them.
     :param addresses: knows the trusted proxies.
+    :ivar limit: as ``total``; may be replaced.
+    :ivar limit_per_address: as ``per_address``; likewise.
     """
 
     def __init__(self, total: int, per_address: int, addresses: ClientAddress) -> None:
-        self._limit = total
-        self._limit_per_address = per_address
+        self.limit = total
+        self.limit_per_address = per_address
         self._addresses = addresses
         self._total = 0
         self._by_address: Counter[str] = Counter()
@@ -95,14 +97,14 @@ class HTTPConnections:
 
         :return: gives its place back, to be called once; None when there are too many.
         """
-        if self._limit and self._total >= self._limit:
+        if self.limit and self._total >= self.limit:
             self._note("all addresses")
             return None
         address = self._addresses.of(peer, ())
         network = None
         if address != "unknown" and not self._addresses.is_proxy(peer):
             network = network_of(address)
-            limit = self._limit_per_address
+            limit = self.limit_per_address
             if limit and self._by_address[network] >= limit:
                 self._note(network)
                 return None

@@ -19,6 +19,13 @@ class OriginPolicy:
     """
 
     def __init__(self, origins: Collection[str], *, require: bool = True) -> None:
+        self.replace(origins, require=require)
+
+    def replace(self, origins: Collection[str], *, require: bool = True) -> None:
+        """Have other origins from now on; open WebSockets stay. The parameters are the class'.
+
+        :raises ValueError: ``*`` or ``null`` is among them; then nothing changes.
+        """
         if "*" in origins or "null" in origins:
             raise ValueError("origins are exact; * and null never are")
         self._origins = {origin.encode("ascii") for origin in origins}

@@ -176,20 +176,29 @@ class StrictSite(Site):
         class Channel(StrictHTTPChannel):
             """A channel of this site."""
 
-        Channel.head_timeout = http_timeout
         Channel.max_body = max_body
         super().__init__(
             resource,
             requestFactory=StrictRequest,
-            timeout=http_timeout or None,
             reactor=clock,
             parsePOSTFormSubmission=False,
         )
+        self._channel = Channel
         self._connections = HTTPConnections(
             connections, connections_per_address, ClientAddress(trusted_proxies)
         )
+        self.replace_limits(http_timeout, connections, connections_per_address)
         # HTTPFactory types it as what may also speak HTTP/2.
         self.protocol = Channel  # type: ignore[assignment, method-assign]
+
+    def replace_limits(
+        self, http_timeout: float, connections: int, connections_per_address: int
+    ) -> None:
+        """Have other limits from now on, which are those of the class; open sockets stay."""
+        self._channel.head_timeout = http_timeout
+        self.timeOut = http_timeout or None
+        self._connections.limit = connections
+        self._connections.limit_per_address = connections_per_address
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make the channel of a socket that was accepted; None, and it is closed."""

@@ -304,6 +304,11 @@ class StompWebSocketFactory(WebSocketServerFactory):
         self.admission = admission
         self.sessions = sessions
         self.clock = clock
+        self._ping = settings.ping
+        self.replace_limits(limits)
+
+    def replace_limits(self, limits: Limits) -> None:
+        """Have other limits for the sockets that open from now on."""
         self.limits = limits
         size = limits.frame + MESSAGE_MARGIN if limits.frame else 0
         self.setProtocolOptions(
@@ -315,7 +320,7 @@ class StompWebSocketFactory(WebSocketServerFactory):
             maxMessagePayloadSize=size,
             openHandshakeTimeout=limits.handshake_timeout,
             closeHandshakeTimeout=limits.close_timeout,
-            autoPingInterval=settings.ping,
+            autoPingInterval=self._ping,
             autoPingTimeout=PONG_TIMEOUT,
             autoPingRestartOnAnyTraffic=False,
             failByDrop=False,

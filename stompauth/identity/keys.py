@@ -133,16 +133,28 @@ class KeySource(Protocol):
 
 
 class StaticKey:
-    """Keys that stay as they are: HMAC secrets, or a public key.
+    """Keys that stay as they are until they are replaced: HMAC secrets, or public keys.
 
-    Several secrets are valid at a time, so that they can be rotated; each is tried, and a token's
-    ``kid`` plays no part.
+    Several are valid at a time, so that they can be rotated; each is tried, and a token's ``kid``
+    plays no part.
+
+    :ivar generation: rises with every replacement.
     """
 
-    generation = 0
-
     def __init__(self, keys: Iterable[VerificationKey]) -> None:
+        self.generation = 0
         self._keys = tuple(keys)
+
+    def replace(self, keys: StaticKey) -> None:
+        """Take the keys of another from now on. What was verified before is not asked again.
+
+        To rotate a key, first have the new one beside the old one, and drop the old one when no
+        token that it signed is left. :meth:`check_algorithms` of the others tells beforehand
+        whether they serve.
+        """
+        if keys._keys != self._keys:
+            self._keys = keys._keys
+            self.generation += 1
 
     @classmethod
     def hmac(cls, *secrets: bytes) -> StaticKey:
@@ -166,34 +178,23 @@ class StaticKey:
         )
 
     @classmethod
-    def public_key(cls, pem: bytes) -> StaticKey:
-        """Hold a public key: RSA, on a NIST curve, Ed25519 or Ed448, as PEM.
+    def public_key(cls, *pems: bytes) -> StaticKey:
+        """Hold public keys: RSA, on a NIST curve, Ed25519 or Ed448, each as PEM.
 
-        :raises ValueError: it is something else, or too weak.
+        :raises ValueError: none was given, or one is something else, or too weak.
         """
-        if b"PRIVATE KEY-----" in pem:
-            raise ValueError("a private key: only its public half belongs here")
-        try:
-            material = load_pem_public_key(pem)
-        except Exception:
-            material = None
-        if material is None:
-            raise ValueError("not a public key in PEM form")
-        if isinstance(material, RSAPublicKey) and material.key_size < _RSA_BITS:
-            raise ValueError(f"{_description(material)}: at least {_RSA_BITS} are needed")
-        algorithms = _algorithms_of(material)
-        if not algorithms:
-            raise ValueError("not a kind of key that verifies tokens")
-        return cls([VerificationKey(algorithms, material)])
+        if not pems:
+            raise ValueError("at least one public key is needed")
+        return cls(_public_key(pem) for pem in pems)
 
     @classmethod
-    def from_public_key_file(cls, path: str | PathLike[str]) -> StaticKey:
-        """Hold the public key in this file.
+    def from_public_key_files(cls, *paths: str | PathLike[str]) -> StaticKey:
+        """Hold the public keys in these files, one in each.
 
-        :raises OSError: the file cannot be read.
+        :raises OSError: a file cannot be read.
         :raises ValueError: as :meth:`public_key`.
         """
-        return cls.public_key(Path(path).read_bytes())
+        return cls.public_key(*(Path(path).read_bytes() for path in paths))
 
     def check_algorithms(self, algorithms: Collection[str]) -> None:
         """Look whether the keys can serve all. See :meth:`.KeySource.check_algorithms`."""
@@ -435,6 +436,27 @@ def tls_policy(ca_file: str | PathLike[str] | None = None) -> IPolicyForHTTPS:
             for certificate in x509.load_pem_x509_certificates(Path(ca_file).read_bytes())
         )
     return _TLSPolicy(trust_root)
+
+
+def _public_key(pem: bytes) -> VerificationKey:
+    """The key in a PEM text.
+
+    :raises ValueError: it is no public key, or too weak.
+    """
+    if b"PRIVATE KEY-----" in pem:
+        raise ValueError("a private key: only its public half belongs here")
+    try:
+        material = load_pem_public_key(pem)
+    except Exception:
+        material = None
+    if material is None:
+        raise ValueError("not a public key in PEM form")
+    if isinstance(material, RSAPublicKey) and material.key_size < _RSA_BITS:
+        raise ValueError(f"{_description(material)}: at least {_RSA_BITS} are needed")
+    algorithms = _algorithms_of(material)
+    if not algorithms:
+        raise ValueError("not a kind of key that verifies tokens")
+    return VerificationKey(algorithms, material)
 
 
 def _hmac_key(secret: bytes) -> VerificationKey:

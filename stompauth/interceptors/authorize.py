@@ -24,10 +24,12 @@ class Authorize(Interceptor):
     """Asks the authorizers about every SUBSCRIBE and SEND; all of them have to allow it.
 
     :param authorizers: providers of :class:`.IAuthorizer`, asked in this order.
+    :ivar authorizers: likewise; may be replaced, as a whole. Who waits for an answer meanwhile is
+        judged by the new ones too.
     """
 
     def __init__(self, authorizers: Sequence[IAuthorizer]) -> None:
-        self._authorizers = tuple(authorizers)
+        self.authorizers = tuple(authorizers)
 
     def pre_send(self, frame: Frame, session: Session) -> Frame | Awaitable[Frame | None] | None:
         """Refuse the frame unless it is allowed."""
@@ -54,19 +56,40 @@ class Authorize(Interceptor):
             return None
         retain = command == "send" and frame.headers.get("retain") == "true"
         principal = session.require_principal()
-        for position, authorizer in enumerate(self._authorizers):
+        authorizers = self.authorizers
+        for position, authorizer in enumerate(authorizers):
             decision = authorizer.check(principal, command, destination)
             if not isinstance(decision, Decision):
-                return self._check_later(
-                    decision, position, session, principal, command, destination, retain
+                later = self._check_later(
+                    decision,
+                    authorizers[position + 1 :],
+                    session,
+                    principal,
+                    command,
+                    destination,
+                    retain,
                 )
+                return self._and_again_if_replaced(later, authorizers, frame, session)
             self._judge(decision, session, command, destination, retain)
         return None
+
+    async def _and_again_if_replaced(
+        self,
+        waiting: Awaitable[None],
+        authorizers: Sequence[IAuthorizer],
+        frame: Frame,
+        session: Session,
+    ) -> None:
+        await waiting
+        if self.authorizers is not authorizers:
+            again = self.check(frame, session)
+            if again is not None:
+                await again
 
     async def _check_later(
         self,
         waiting: Awaitable[Decision],
-        position: int,
+        rest: Sequence[IAuthorizer],
         session: Session,
         principal: Principal,
         command: str,
@@ -74,7 +97,7 @@ class Authorize(Interceptor):
         retain: bool,
     ) -> None:
         self._judge(await waiting, session, command, destination, retain)
-        for authorizer in self._authorizers[position + 1 :]:
+        for authorizer in rest:
             decision = authorizer.check(principal, command, destination)
             if not isinstance(decision, Decision):
                 decision = await decision

@@ -464,6 +464,24 @@ class EndTests(BrokerTestCase):
         self.broker.unsubscribe(self.subscribe(self.bob, "/queue/1"))
         self.subscribe(self.alice, "/topic/9")
 
+    def test_replaced_limits(self) -> None:
+        """Other limits hold from then on; what is there stays."""
+        watching = self.subscribe(self.alice, "/topic/x", "client")
+        self.send("/queue/1", b"1", b"2", b"3")
+        self.assert_refused("queue-full", self.broker.send, message_to("/queue/1"))
+        self.broker.replace_limits(Limits(destinations=2, queue_messages=4, unacked=1))
+        self.send("/queue/1", b"4")
+        self.assert_refused("queue-full", self.broker.send, message_to("/queue/1"))
+        self.assert_refused("limit", self.broker.send, message_to("/queue/2"))
+        self.broker.replace_limits(Limits(queue_messages=1, unacked=1))
+        self.assert_refused("queue-full", self.broker.send, message_to("/queue/1"))
+        self.assertEqual(len(self.alice.bodies), 0)
+        self.subscribe(self.bob, "/queue/1")
+        self.assertEqual(self.bob.bodies, [b"1", b"2", b"3", b"4"])
+        self.alice.on_overflow = lambda _: self.broker.session_ended("a1", [watching])
+        self.send("/topic/x", b"1", b"2")
+        self.assertEqual(self.alice.bodies, [b"1"])
+
     def test_no_bound(self) -> None:
         """A limit of 0 is none."""
         self.broker = SimpleBroker(limits=Limits(destinations=0))

@@ -15,6 +15,15 @@ class OriginPolicyTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.policy = OriginPolicy(["https://chat.example.com"])
 
+    def test_replace(self) -> None:
+        """Other origins take the place of all; a bad list changes nothing."""
+        self.assertRaises(ValueError, self.policy.replace, ["https://a", "null"])
+        self.assertTrue(self.policy.allows([b"https://chat.example.com"]))
+        self.policy.replace(["https://a"], require=False)
+        self.assertFalse(self.policy.allows([b"https://chat.example.com"]))
+        self.assertTrue(self.policy.allows_handshake([b"https://a"]))
+        self.assertTrue(self.policy.allows_handshake([]))
+
     def test_exact(self) -> None:
         """HS-4: the very string is allowed."""
         self.assertTrue(self.policy.allows([CHAT]))

@@ -76,6 +76,23 @@ class StrictSiteTests(SynchronousTestCase):
         self.assertIsNotNone(site.buildProtocol(peers[0]))
         self.assertIsNotNone(other)
 
+    def test_replaced_limits(self) -> None:
+        """Other limits hold for the sockets that come from then on."""
+        site = StrictSite(PathRouter({b"/echo": self.echo}), self.clock, connections=1)
+        held = Socket(site)
+        peers = [IPv4Address("TCP", host, 1) for host in ("192.0.2.8", "192.0.2.9")]
+        self.assertIsNone(site.buildProtocol(peers[0]))
+        site.replace_limits(http_timeout=3, connections=3, connections_per_address=1)
+        self.assertIsNotNone(site.buildProtocol(peers[0]))
+        self.assertIsNone(site.buildProtocol(peers[0]))
+        self.assertIsNotNone(site.buildProtocol(peers[1]))
+        held.lose()
+        socket = Socket(site)
+        socket.send(b"GET /echo HTTP/1.1\r\n")
+        self.clock.advance(3)
+        socket.settle()
+        self.assertTrue(socket.lost)
+
     def test_server_header(self) -> None:
         """TK-16: the Server header tells nothing of what we are made of."""
         self.socket.send(b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")

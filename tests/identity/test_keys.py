@@ -210,6 +210,23 @@ class StaticKeyTests(SynchronousTestCase):
         keys = StaticKey.from_secret_files(self.file(SECRET[:32]), Path(self.file(SECRET[32:])))
         self.assertEqual(self.materials(keys), [SECRET[:32], SECRET[32:]])
 
+    def test_replace(self) -> None:
+        """The keys of another are taken; the generation rises if they are others."""
+        keys = StaticKey.hmac(SECRET[:32])
+        keys.replace(StaticKey.hmac(SECRET[:32]))
+        self.assertEqual(keys.generation, 0)
+        keys.replace(StaticKey.hmac(SECRET[:32], SECRET[32:]))
+        self.assertEqual(self.materials(keys), [SECRET[:32], SECRET[32:]])
+        self.assertEqual(keys.generation, 1)
+
+    def test_several_public_keys(self) -> None:
+        """While public keys are rotated there are several; each has to serve."""
+        pems = [public_pem(private_key("ES256")), public_pem(private_key("RS256"))]
+        keys = StaticKey.from_public_key_files(*map(self.file, pems))
+        self.assertEqual(len(self.materials(keys)), 2)
+        self.assertRaises(ValueError, keys.check_algorithms, ["ES256"])
+        self.assertRaises(ValueError, StaticKey.public_key)
+
     def test_short_secret_in_file(self) -> None:
         """JW-2: the line end does not count for the length."""
         self.assertRaises(ValueError, StaticKey.from_secret_files, self.file(SECRET[:31] + b"\n"))
@@ -217,7 +234,7 @@ class StaticKeyTests(SynchronousTestCase):
     def test_missing_file(self) -> None:
         """A file that is not there is told apart from one that is wrong."""
         self.assertRaises(OSError, StaticKey.from_secret_files, self.mktemp())
-        self.assertRaises(OSError, StaticKey.from_public_key_file, self.mktemp())
+        self.assertRaises(OSError, StaticKey.from_public_key_files, self.mktemp())
 
     def test_public_key_kinds(self) -> None:
         """Each kind of key serves the algorithms that are for it, and no others."""
@@ -228,7 +245,7 @@ class StaticKeyTests(SynchronousTestCase):
             ("ES512", {"ES512"}),
             ("EdDSA", {"EdDSA"}),
         ):
-            keys = StaticKey.from_public_key_file(self.file(public_pem(private_key(algorithm))))
+            keys = StaticKey.from_public_key_files(self.file(public_pem(private_key(algorithm))))
             keys.check_algorithms(served)
             for other in PUBLIC_KEY_ALGORITHMS - served:
                 self.assertRaises(ValueError, keys.check_algorithms, [other])
