@@ -206,7 +206,7 @@ class ReplacementTests(SynchronousTestCase):
         self.stompauth.replace_limits(Limits(frame=2000))
         client = self.application.connect()
         client.send("SEND", b"x" * 20000, destination="/topic/rooms/lobby", receipt="r")
-        self.assertEqual(client.close_code, 1009)
+        self.assertEqual((client.frames(), client.close_code), ([], 1009))
 
     def test_keys(self) -> None:
         """JW-2: a new secret is good beside the old one, then without it; sessions stay."""

@@ -134,7 +134,9 @@ class JSONLineTests(SynchronousTestCase):
         """What comes from twisted.python.log is well formed as well."""
         events: list[LogEvent] = []
         legacy.LogPublisher(publishPublisher=LogPublisher(events.append)).msg("an", "old", "one")
-        self.assertEqual(parsed(events[0])["message"], "an old one")
+        line = parsed(events[0])
+        self.assertEqual(line.pop("message"), "an old one")
+        self.assertEqual(set(line), {"time", "level", "namespace"})
 
     @settings(deadline=None, max_examples=150)
     @given(

@@ -88,8 +88,10 @@ class StrictSiteTests(SynchronousTestCase):
         self.assertIsNotNone(site.buildProtocol(peers[1]))
         held.lose()
         socket = Socket(site)
-        socket.send(b"GET /echo HTTP/1.1\r\n")
-        self.clock.advance(3)
+        socket.send(b"GET /echo HTTP/1.1\r\nX: ")
+        for _ in range(3):
+            self.clock.advance(1)
+            socket.send(b"y")
         socket.settle()
         self.assertTrue(socket.lost)
 
