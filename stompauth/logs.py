@@ -28,7 +28,7 @@ def json_line(event: LogEvent) -> str:
     """An event as one line of JSON, in ASCII, with these fields.
 
     ``time``: when, in UTC (RFC 3339); ``level``; ``namespace``: the logger's; ``event``: of
-    :mod:`stompauth.audit`, the event's name; ``message``: the text, formatted; whatever fields the
+    ``stompauth.audit``, the event's name; ``message``: the text, formatted; whatever fields the
     text names; ``traceback``: of a failure.
     """
     fields = dict(_named(event))
