@@ -269,7 +269,7 @@ class MakeServiceTests(SynchronousTestCase):
         }
         config = load(self.directory / "stompauth.toml", {"tickets": tickets})
         verifier = make_verifier(config.jwt, self.reactor)
-        application = make_application(config, verifier, self.reactor)
+        application = make_application(config, verifier, SimpleBroker(), self.reactor)
         self.assertIs(application.readiness()["tickets"], False)
         service = application.service()
         self.assertEqual(self.reactor.tcpClients, [])
