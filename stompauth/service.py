@@ -237,7 +237,7 @@ class ListeningService(Service):
     :param endpoints: Twisted's endpoint descriptions, such as ``tcp:8080:interface=127.0.0.1``.
     :param factory: what listens.
     :param inner: the service; one that listens itself stops to do so after this one.
-    :param to_the_end: whether to listen until the service has stopped.
+    :param to_the_end: whether to listen from after the service's start until after its stop.
     :param listening: called with the address of each listener as it is there.
     """
 
@@ -264,14 +264,20 @@ class ListeningService(Service):
     def privilegedStartService(self) -> None:
         """Listen while the process still may: before twistd gives up its privileges."""
         super().privilegedStartService()
+        if self._to_the_end:
+            self._inner.privilegedStartService()
         self._listen()
-        self._inner.privilegedStartService()
+        if not self._to_the_end:
+            self._inner.privilegedStartService()
 
     def startService(self) -> None:
         """Listen, unless that is done, and start the service."""
         super().startService()
+        if self._to_the_end:
+            self._inner.startService()
         self._listen()
-        self._inner.startService()
+        if not self._to_the_end:
+            self._inner.startService()
 
     def _listen(self) -> None:
         if self._begun:

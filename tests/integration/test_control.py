@@ -122,7 +122,16 @@ def test_revocation(server: ConfiguredServer, port: int, tmp_path: Path) -> None
 def test_page(server: ConfiguredServer, port: int, tmp_path: Path) -> None:
     """Each request on the page is answered as the page says."""
     assert [re.search(r":8081(/\w+)", code)[1] for code, _ in EXAMPLES] == [  # type: ignore[index]
-        *("/sessions", "/sessions", "/sessions", "/publish", "/users", "/recheck", "/revoke")
+        *(
+            "/sessions",
+            "/sessions",
+            "/sessions",
+            "/publish",
+            "/users",
+            "/recheck",
+            "/revoke",
+            "/drain",
+        )
     ]
     with Client(server, "alice") as one, Client(server, "alice") as two:
         for tab in (one, two):
@@ -142,6 +151,11 @@ def test_page(server: ConfiguredServer, port: int, tmp_path: Path) -> None:
         assert "\ncode:revoked\n" in one.text()
         for words in ("Back in five minutes", "Your parcel is here", "code:revoked"):
             assert words in two.text()
+    # The last of them has stopped the server.
+    end = time.monotonic() + 15
+    while "Server Shut Down" not in server.log.read_text("utf-8"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def assert_like(answer: Any, example: Any, session: str) -> None:
