@@ -642,7 +642,10 @@ class ExtraTests(SynchronousTestCase):
         """Without it a client cannot be made, and the error says what to install."""
         self.addCleanup(redis._parser.cache_clear)
         redis._parser.cache_clear()
-        self.patch(sys, "modules", sys.modules | {"txredisapi": None})
+        modules = {name: sys.modules.get(name) for name in ("txredisapi",) if name in sys.modules}
+        self.addCleanup(sys.modules.update, modules)
+        self.addCleanup(sys.modules.pop, "txredisapi", None)
+        sys.modules["txredisapi"] = None  # type: ignore[assignment]
         url = RedisURL("redis.example.com")
         error = self.assertRaises(ImportError, Redis, MemoryReactorClock(), url)
         self.assertIn("stompauth[redis]", str(error))
