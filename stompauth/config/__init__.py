@@ -4,6 +4,7 @@ from stompauth.config.effective import effective
 from stompauth.config.listener import Listener
 from stompauth.config.reader import NOT_YET, from_mapping, load
 from stompauth.config.values import (
+    BrokerConfig,
     Config,
     InterceptorConfig,
     JwtConfig,
@@ -13,6 +14,7 @@ from stompauth.config.values import (
 
 __all__ = [
     "NOT_YET",
+    "BrokerConfig",
     "Config",
     "InterceptorConfig",
     "JwtConfig",

@@ -56,7 +56,17 @@ class WebSocketConfig(WebSocketSettings):
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """Who delivers (``[broker]``)."""
+    """Who delivers (``[broker]``).
+
+    :ivar bus: ``"redis://[user@]host[:port]"``, with TLS ``"rediss://..."``, carries topics and
+        user destinations between nodes: see [how](howto/bus.md).
+    :ivar bus_password_file: With a bus: the password, of the URL's user or the default one. A line
+        end after it is not part of it.
+    :ivar bus_prefix: With a bus: what all its channels begin with. Nodes with the same prefix hear
+        one another.
+    :ivar bus_timeout: (s) With a bus: how long an answer may take, 0.1 to 60.
+    :ivar local_queues: With a bus: allow queues, each node's own.
+    """
 
     kind: str = "simple"
     endpoint: str = ""
@@ -65,6 +75,9 @@ class BrokerConfig:
     host: str = "/"
     receipt_timeout: float = 10
     bus: str = ""
+    bus_password_file: str = ""
+    bus_prefix: str = "stompauth:"
+    bus_timeout: float = 1
     local_queues: bool = False
     stamp_sender: bool = False
 
