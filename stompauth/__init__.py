@@ -9,6 +9,8 @@ from stompauth.authorization.decision import Decision
 from stompauth.authorization.destination import Destination
 from stompauth.authorization.http import HTTPAuthorizer
 from stompauth.authorization.rules import Rules, allow, deny
+from stompauth.broker.distributed import DistributedBroker
+from stompauth.broker.redis_bus import RedisBus
 from stompauth.broker.simple import SimpleBroker
 from stompauth.control import ControlResource
 from stompauth.errors import (
@@ -43,6 +45,7 @@ __all__ = [
     "Decision",
     "Denied",
     "Destination",
+    "DistributedBroker",
     "Frame",
     "HTTPAuthorizer",
     "HandshakeRequest",
@@ -55,6 +58,7 @@ __all__ = [
     "OriginPolicy",
     "PathRouter",
     "Principal",
+    "RedisBus",
     "RedisTicketStore",
     "Refused",
     "Revoked",

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from twisted.application.service import Service
+from twisted.application.service import IService, Service
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
@@ -67,7 +67,8 @@ class StompAuth:
 
     :param verifier: provider of :class:`.ITokenVerifier`.
     :param tickets: provider of :class:`.ITicketStore`.
-    :param broker: provider of :class:`.IBroker`.
+    :param broker: provider of :class:`.IBroker`. One that is a Twisted service is started and
+        stopped with this application's.
     :param rules: provider of :class:`.IAuthorizer`, or several of them, which all have to allow.
     :param origins: the origins of the pages that may connect, exact, such as
         ``https://chat.example.com``; or an :class:`.OriginPolicy`.
@@ -577,6 +578,8 @@ class StompAuthService(Service):
     def __init__(self, application: StompAuth) -> None:
         self.application = application
         self._keys = application._keys
+        broker: Any = application._broker
+        self._broker = broker if IService.providedBy(broker) else None
         tickets = application._tickets
         self._tickets = tickets if isinstance(tickets, RedisTicketStore) else None
 
@@ -586,6 +589,8 @@ class StompAuthService(Service):
         self.application._connections.is_stopping = False
         if self._keys is not None:
             self._keys.start()
+        if self._broker is not None:
+            self._broker.startService()
         if self._tickets is not None:
             self._tickets.start()
 
@@ -601,6 +606,10 @@ class StompAuthService(Service):
 
     async def _stop(self) -> None:
         await self.application._stop()
+        if self._broker is not None:
+            stopped = self._broker.stopService()
+            if stopped is not None:
+                await stopped
         if self._tickets is not None:
             await self._tickets.stop()
 

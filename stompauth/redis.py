@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet import ssl
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -443,8 +444,9 @@ class _Client:
                 try:
                     reason = await self._live()
                     failures = 0
-                except CancelledError:
-                    raise
+                except (CancelledError, ConnectingCancelledError):
+                    # The latter is how an endpoint that is cancelled puts it.
+                    return
                 except Exception as error:
                     reason = str(error) or type(error).__name__
                 self._note(reason)
@@ -500,6 +502,12 @@ class _Client:
     def _ended(self) -> None:
         """It was, and is no more."""
 
+    def _call(self, function: Callable[[], object]) -> None:
+        try:
+            function()
+        except Exception:
+            self._log.failure("{function} failed", function=function)
+
     def _note(self, trouble: str | None) -> None:
         """Log what is new: a reason why there is no connection, or None for that there is one."""
         if trouble == self._trouble:
@@ -525,16 +533,19 @@ class Redis(_Client):
         password: str | None = None,
         timeout: float = 1.0,
         ca_file: str | PathLike[str] | None = None,
+        connected: Callable[[], object] = lambda: None,
     ) -> None:
         """
         :param reactor: what connects, and what time it is.
         :param password: of the URL's user, or of the default one.
         :param timeout: seconds that a command may take.
         :param ca_file: certificates of the only CAs to trust, as PEM; None for the system's.
+        :param connected: called when each connection is ready.
         :raises ImportError: the extra ``redis`` is not installed.
         :raises ValueError: the URL has a user, and there is no password.
         """
         super().__init__(reactor, url, password, timeout, ca_file)
+        self._on_connected = connected
 
     def execute(self, *command: Word) -> Deferred[Any]:
         """Send a command, without waiting for those before it.
@@ -570,6 +581,9 @@ class Redis(_Client):
             if error.kind != "NOSCRIPT":
                 raise
         return await self.execute("EVAL", script, *words)
+
+    def _made(self) -> None:
+        self._call(self._on_connected)
 
 
 class RedisSubscriber(_Client):
@@ -635,6 +649,19 @@ class RedisSubscriber(_Client):
         """Receive these patterns no more. See :meth:`unsubscribe`."""
         return self._remove("PUNSUBSCRIBE", self._patterns, patterns)
 
+    def pause(self) -> None:
+        """Read nothing more for now; what Redis then cannot keep ends the connection.
+
+        So does a pause that is longer than an answer may take.
+        """
+        if self._connection is not None:
+            self._connection.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._connection is not None and self._connection.is_usable:
+            self._connection.transport.resumeProducing()
+
     def _add(self, command: str, names: dict[str, None], more: Sequence[str]) -> Deferred[None]:
         names.update(dict.fromkeys(more))
 
@@ -686,12 +713,6 @@ class RedisSubscriber(_Client):
 
     def _ended(self) -> None:
         self._call(self._on_lost)
-
-    def _call(self, function: Callable[[], object]) -> None:
-        try:
-            function()
-        except Exception:
-            self._log.failure("{function} failed", function=function)
 
 
 def _batches(names: Collection[str]) -> Iterator[list[str]]:

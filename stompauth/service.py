@@ -16,6 +16,8 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from stompauth.application import StompAuth
 from stompauth.authorization.http import HTTPAuthorizer
 from stompauth.authorization.rules import Rules
+from stompauth.broker.distributed import DistributedBroker
+from stompauth.broker.redis_bus import RedisBus
 from stompauth.broker.simple import SimpleBroker
 from stompauth.control import MAX_BODY, ControlResource
 from stompauth.handshake.address import ClientAddress
@@ -36,8 +38,9 @@ if TYPE_CHECKING:
     from twisted.application.service import IService
     from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 
-    from stompauth.config import Config, JwtConfig, TicketsConfig
+    from stompauth.config import BrokerConfig, Config, JwtConfig, TicketsConfig
     from stompauth.interfaces import IAuthorizer, IBroker, ITicketStore
+    from stompauth.settings import Limits
 
 
 _log = Logger()
@@ -54,7 +57,7 @@ def make_service(
     :raises ValueError: it has changed for the worse.
     """
     verifier = make_verifier(config.jwt, reactor)
-    broker = SimpleBroker(limits=config.limits, clock=reactor)
+    broker = make_broker(config.broker, config.limits, reactor)
     application = make_application(config, verifier, broker, reactor)
     resources = application.resources(config.roles)
     if config.logout.path:
@@ -154,6 +157,22 @@ def make_application(
         trusted_proxies=config.trusted_proxies,
         drain_timeout=config.ops.drain_timeout,
     )
+
+
+def make_broker(
+    broker: BrokerConfig, limits: Limits, reactor: Any
+) -> SimpleBroker | DistributedBroker:
+    """Make the broker of a ``[broker]`` section."""
+    if not broker.bus:
+        return SimpleBroker(limits=limits, clock=reactor)
+    bus = RedisBus(
+        reactor,
+        broker.bus,
+        password=read_password(broker.bus_password_file) if broker.bus_password_file else None,
+        prefix=broker.bus_prefix,
+        timeout=broker.bus_timeout,
+    )
+    return DistributedBroker(bus, clock=reactor, limits=limits, local_queues=broker.local_queues)
 
 
 def make_tickets(tickets: TicketsConfig, reactor: Any) -> ITicketStore:

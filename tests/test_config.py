@@ -815,6 +815,9 @@ class RefusalTests(ConfigCase):
             ("broker__passcode_file", str(path)),
             ("broker__host", "chat"),
             ("broker__receipt_timeout", 2),
+            ("broker__bus_password_file", str(path)),
+            ("broker__bus_prefix", "chat:"),
+            ("broker__bus_timeout", 2),
             ("broker__local_queues", True),
             ("control__token_file", str(path)),
             ("authorization__timeout", 2),
@@ -837,12 +840,36 @@ class RefusalTests(ConfigCase):
                 "broker__login": "chat",
                 "broker__passcode_file": str(path),
             },
-            "broker.bus": {"broker__bus": "redis://127.0.0.1", "broker__local_queues": True},
             "cluster.url": {"cluster__url": "redis://127.0.0.1"},
         }
         for key in NOT_YET:
             found = self.refused(changed(**asked[key]))
             self.assertEqual(found, {key: "is not available in this version"})
+
+    def test_bus(self) -> None:
+        """A bus carries neither queues nor retained values: to allow them is a mistake."""
+        bus = {"broker__bus": "redis://127.0.0.1"}
+        topics = {"allow": ["subscribe", "send"], "destination": "/topic/**"}
+        queues = {"allow": ["send"], "destination": "/queue/work"}
+        denied = {"deny": ["send"], "destination": "/queue/**"}
+        retained = {**topics, "retain": True}
+        rules: list[dict[str, object]] = [topics, denied, queues, retained]
+        found = self.refused(changed(**bus, rules=rules))
+        self.assertEqual(list(found), ["rules[2].destination", "rules[3].retain"])
+        self.assertIn("broker.local_queues = true", found["rules[2].destination"])
+        config = from_mapping(
+            changed(**bus, broker__local_queues=True, rules=[topics, denied, queues]), Path()
+        )
+        self.assertTrue(config.broker.local_queues)
+        self.assertEqual(config.broker.bus_prefix, "stompauth:")
+        path = self.directory() / "file"
+        path.write_bytes(b"one\ntwo")
+        for more, where in [
+            ({"broker__bus_password_file": str(path)}, "broker.bus_password_file"),
+            ({"broker__bus_timeout": 0}, "broker.bus_timeout"),
+            ({"broker__bus": "redis://chat@127.0.0.1"}, "broker.bus"),
+        ]:
+            self.assert_refused({**bus, **more}, where)
 
     def test_redis(self) -> None:
         """OP-2: a password does not belong into a URL, and is not repeated when it is there."""

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.authorization.rules import Rule
 from stompauth.broker.simple import SimpleBroker
-from stompauth.config import load
+from stompauth.config import BrokerConfig, load
 from stompauth.interceptors.authenticate import Authenticate
 from stompauth.interceptors.authorize import Authorize
 from stompauth.service import (
@@ -234,6 +234,23 @@ class MakeServiceTests(SynchronousTestCase):
         self.reactor.tcpServers.clear()
         make_service(self.config, self.reactor).startService()
         self.assertEqual(request(self.reactor.tcpServers[0][1], head).status, 404)
+
+    def test_bus(self) -> None:
+        """With a bus the nodes' broker runs and stops with the service."""
+        (self.directory / "password").write_text("open sesame\n")
+        config = replace(
+            self.config,
+            broker=BrokerConfig(
+                bus="redis://127.0.0.1:6379/0",
+                bus_password_file=str(self.directory / "password"),
+            ),
+        )
+        service = make_service(config, self.reactor)
+        service.startService()
+        clients = [client for client in self.reactor.tcpClients if client[1] == 6379]
+        self.assertEqual(len(clients), 2)
+        self.successResultOf(service.stopService())
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_stop(self) -> None:
         """The orderly stop covers all listeners, then sessions."""

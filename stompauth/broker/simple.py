@@ -135,14 +135,27 @@ class SimpleBroker:
         self._check_held(subscription, deliveries)
         self._settle(subscription, deliveries, False)
 
+    def check(self, operations: Sequence[Operation]) -> None:
+        """Make sure that a :meth:`commit` would succeed now.
+
+        :raises Refused: as that would.
+        """
+        settles = [operation for operation in operations if isinstance(operation, Settle)]
+        messages = [operation.message for operation in operations if isinstance(operation, Publish)]
+        for settle in settles:
+            self._check_held(settle.subscription, settle.deliveries)
+        self._check(messages, settles)
+
+    def has_subscribers(self, topic: Destination) -> bool:
+        """Whether somebody subscribes to the topic, or to a pattern that covers it."""
+        return self._topics.has_subscribers(topic)
+
     def commit(self, operations: Sequence[Operation]) -> Deferred[None] | None:
         """See :meth:`.IBroker.commit`."""
         settles = [operation for operation in operations if isinstance(operation, Settle)]
         messages = [operation.message for operation in operations if isinstance(operation, Publish)]
         with self._queues.held_back():
-            for settle in settles:
-                self._check_held(settle.subscription, settle.deliveries)
-            self._check(messages, settles)
+            self.check(operations)
             # To settle calls nobody while queues are held back, to send may end the very session.
             for settle in settles:
                 self._settle(settle.subscription, settle.deliveries, settle.accepted)

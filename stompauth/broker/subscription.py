@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Subscriber(Protocol):
     """Who holds subscriptions: a session.
 
-    Both methods may call back into the broker, and never raise.
+    The methods may call back into the broker, and never raise.
     """
 
     @property
@@ -31,6 +31,12 @@ class Subscriber(Protocol):
         """A message did not go to the subscription, which holds as many unacknowledged as it may.
 
         It is lost to the subscription: the session ends.
+        """
+
+    def unavailable(self, subscription: Subscription) -> None:
+        """Messages for the subscription may have been missed, as the broker could not be reached.
+
+        The session ends, so that the client knows.
         """
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from stompauth.authorization.destination import Destination
     from stompauth.broker.fanout import FanOuts
     from stompauth.broker.message import Message
     from stompauth.broker.subscription import Subscription
@@ -94,6 +95,12 @@ class Topics:
             self._patterns.remove(destination.segments)
         else:
             self._exact.pop(destination.path, None)
+
+    def has_subscribers(self, topic: Destination) -> bool:
+        """Whether somebody subscribes to the topic, or to a pattern that covers it."""
+        return topic.path in self._exact or bool(
+            self._patterns and self._patterns.matching(topic.segments)
+        )
 
     def check(self, retaining: Iterable[Message]) -> None:
         """Make sure that all these messages can be retained.

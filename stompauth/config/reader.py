@@ -21,7 +21,7 @@ from stompauth.authorization.rules import Rule
 from stompauth.config.checks import LISTENERS, PATHS, TYPES, check, readable
 from stompauth.config.entries import RuleTable, make_interceptor, make_rule
 from stompauth.config.listener import Listener
-from stompauth.config.values import Config, InterceptorConfig, JwtConfig, TicketsConfig
+from stompauth.config.values import Config, InterceptorConfig, JwtConfig
 from stompauth.errors import ConfigError, Mistake
 from stompauth.identity.bearer import read_secret_token
 from stompauth.identity.keys import HMAC_ALGORITHMS, PUBLIC_KEY_ALGORITHMS, StaticKey
@@ -33,7 +33,6 @@ _DEFAULTS: Final = Config()
 NOT_YET: Final[dict[str, Callable[[Any], bool]]] = {
     "workers": lambda workers: workers > 1,
     "broker.kind": lambda kind: kind == "relay",
-    "broker.bus": bool,
     "cluster.url": bool,
 }
 
@@ -67,7 +66,12 @@ _NEEDED_BY: Final = {
     "broker.endpoint": ("broker.kind",),
     "broker.login": ("broker.kind",),
     "broker.passcode_file": ("broker.kind",),
-    "broker.bus": ("broker.local_queues",),
+    "broker.bus": (
+        "broker.bus_password_file",
+        "broker.bus_prefix",
+        "broker.bus_timeout",
+        "broker.local_queues",
+    ),
     "control.listen": ("control.token_file",),
     "control.token_file": ("control.listen",),
     "ops.listen": ("ops.token_file",),
@@ -126,7 +130,9 @@ class _Reader:
         self._check_presence(config)
         self._check_keys(config.jwt)
         self._check_tokens(config)
-        self._check_store(config.tickets)
+        self._check_redis("tickets.store", "tickets.password_file", config)
+        self._check_redis("broker.bus", "broker.bus_password_file", config)
+        self._check_bus(config)
         self._check_paths(config)
         self._check_listeners(config)
         if self._mistakes:
@@ -296,23 +302,48 @@ class _Reader:
                 except (OSError, ValueError) as error:
                     self._mistake(path, f"{token_file!r}: {error}")
 
-    def _check_store(self, tickets: TicketsConfig) -> None:
-        """TK-7: whatever keeps Redis from being used is known before anything listens."""
-        if not self._is_read("tickets.store") or tickets.store in ("", "memory"):
+    def _check_bus(self, config: Config) -> None:
+        """With a bus, what it does not carry is not promised by a rule."""
+        broker = config.broker
+        if not broker.bus or not self._is_read("broker.bus"):
             return
-        self._expect(is_installed(), "tickets.store", "needs pip install 'stompauth[redis]'")
         self._expect(
-            RedisURL.parse(tickets.store).user is None or tickets.password_file,
-            "tickets.store",
-            "names a user, and needs tickets.password_file",
-            "tickets.password_file",
+            broker.kind == "simple", "broker.bus", 'goes with broker.kind = "simple"', "broker.kind"
         )
-        if tickets.password_file and self._is_read("tickets.password_file"):
+        for index, rule in enumerate(config.rules):
+            where = f"rules[{index}]"
+            self._expect(
+                not rule.allows or rule.pattern.first != "queue" or broker.local_queues,
+                f"{where}.destination",
+                "is of queues, which broker.bus does not carry; broker.local_queues = true gives"
+                " each node its own",
+                "rules",
+                "broker.local_queues",
+            )
+            self._expect(
+                not rule.retain,
+                f"{where}.retain",
+                "goes without broker.bus only: several nodes retain nothing",
+                "rules",
+            )
+
+    def _check_redis(self, path: str, password_path: str, config: Config) -> None:
+        """TK-7: whatever keeps Redis from being used is known before anything listens."""
+        url, password_file = _at(config, path), _at(config, password_path)
+        if not self._is_read(path) or url in ("", "memory"):
+            return
+        self._expect(is_installed(), path, "needs pip install 'stompauth[redis]'")
+        self._expect(
+            RedisURL.parse(url).user is None or password_file,
+            path,
+            f"names a user, and needs {password_path}",
+            password_path,
+        )
+        if password_file and self._is_read(password_path):
             try:
-                read_password(tickets.password_file)
+                read_password(password_file)
             except (OSError, ValueError):
-                text = f"{tickets.password_file!r} does not hold one line"
-                self._mistake("tickets.password_file", text)
+                self._mistake(password_path, f"{password_file!r} does not hold one line")
 
     def _check_paths(self, config: Config) -> None:
         taken: dict[str, str] = {}

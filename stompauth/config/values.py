@@ -101,7 +101,13 @@ class BrokerConfig:
     :ivar passcode_file: With a relay: our passcode.
     :ivar host: With a relay: the virtual host.
     :ivar receipt_timeout: (s) With a relay: how long the broker may take to confirm, from 0.1 on.
-    :ivar bus: ``"redis://..."`` carries topics and user destinations between nodes: *not yet*.
+    :ivar bus: ``"redis://[user@]host[:port]"``, with TLS ``"rediss://..."``, carries topics and
+        user destinations between nodes: see [how](howto/bus.md).
+    :ivar bus_password_file: With a bus: the password, of the URL's user or the default one. A line
+        end after it is not part of it.
+    :ivar bus_prefix: With a bus: what all its channels begin with. Nodes with the same prefix hear
+        one another.
+    :ivar bus_timeout: (s) With a bus: how long an answer may take, 0.1 to 60.
     :ivar local_queues: With a bus: allow queues, each node's own.
     :ivar stamp_sender: Name the sender in the header ``sender`` of a MESSAGE.
     """
@@ -113,6 +119,9 @@ class BrokerConfig:
     host: str = "/"
     receipt_timeout: float = 10
     bus: str = ""
+    bus_password_file: str = ""
+    bus_prefix: str = "stompauth:"
+    bus_timeout: float = 1
     local_queues: bool = False
     stamp_sender: bool = False
 

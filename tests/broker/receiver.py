@@ -19,6 +19,7 @@ class Receiver:
 
     :ivar deliveries: everything that it got, with the subscription.
     :ivar overflows: the subscriptions that it was told have overflowed.
+    :ivar lost: the subscriptions that it was told have missed something.
     :ivar on_delivery: called with each subscription and delivery, after it was written down.
     :ivar on_overflow: called with each subscription that overflows.
     """
@@ -28,6 +29,7 @@ class Receiver:
         self.user = user
         self.deliveries: list[tuple[Subscription, Delivery]] = []
         self.overflows: list[Subscription] = []
+        self.lost: list[Subscription] = []
         self.on_delivery: Callable[[Subscription, Delivery], object] = lambda *_: None
         self.on_overflow: Callable[[Subscription], object] = lambda *_: None
 
@@ -38,6 +40,9 @@ class Receiver:
     def overflow(self, subscription: Subscription) -> None:
         self.overflows.append(subscription)
         self.on_overflow(subscription)
+
+    def unavailable(self, subscription: Subscription) -> None:
+        self.lost.append(subscription)
 
     def subscription(self, path: str, ack: str = "auto", prefetch: int = 0) -> Subscription:
         """A subscription of this session, which no broker knows yet."""

@@ -455,6 +455,12 @@ class OutboundTests(SessionTestCase):
         self.assert_ended("slow-consumer", 4429)
         self.assertEqual(self.bodies(self.fast), list(range(20)))
 
+    def test_gap(self) -> None:
+        """Where messages may have been missed the session ends, and says when to come back."""
+        self.slow.unavailable(self.slow.subscriptions[0])
+        error = self.assert_ended("broker-unavailable", 1013)
+        self.assertEqual(error.headers["retry-after"], "1")
+
     def test_too_long(self) -> None:
         """RS-5: so does one that takes nothing for too long."""
         self.slow.blocked()
