@@ -10,6 +10,8 @@ from stompauth.authorization.destination import Destination
 from stompauth.authorization.http import HTTPAuthorizer
 from stompauth.authorization.rules import Rules, allow, deny
 from stompauth.broker.simple import SimpleBroker
+from stompauth.cluster.cluster import Cluster
+from stompauth.cluster.redis_bus import redis_cluster
 from stompauth.control import ControlResource
 from stompauth.errors import (
     BadToken,
@@ -39,6 +41,7 @@ from stompauth.version import __version__
 
 __all__ = [
     "BadToken",
+    "Cluster",
     "ControlResource",
     "Decision",
     "Denied",
@@ -76,4 +79,5 @@ __all__ = [
     "allow",
     "deny",
     "jwks_agent",
+    "redis_cluster",
 ]

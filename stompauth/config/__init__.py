@@ -5,6 +5,7 @@ from stompauth.config.listener import Listener
 from stompauth.config.reader import NOT_YET, from_mapping
 from stompauth.config.sources import Given, load
 from stompauth.config.values import (
+    ClusterConfig,
     Config,
     InterceptorConfig,
     JwtConfig,
@@ -14,6 +15,7 @@ from stompauth.config.values import (
 
 __all__ = [
     "NOT_YET",
+    "ClusterConfig",
     "Config",
     "Given",
     "InterceptorConfig",

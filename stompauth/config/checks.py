@@ -46,6 +46,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "tickets.timeout": (0.1, 60),
     "websocket.ping": (1, _MOST),
     "broker.receipt_timeout": (0.1, _MOST),
+    "cluster.timeout": (0.1, 60),
     "authorization.timeout": (0.1, 60),
 }
 

@@ -21,7 +21,7 @@ from stompauth.authorization.rules import Rule
 from stompauth.config.checks import LISTENERS, PATHS, TYPES, check, readable
 from stompauth.config.entries import RuleTable, make_interceptor, make_rule
 from stompauth.config.listener import Listener
-from stompauth.config.values import Config, InterceptorConfig, JwtConfig, TicketsConfig
+from stompauth.config.values import Config, InterceptorConfig, JwtConfig
 from stompauth.errors import ConfigError, Mistake
 from stompauth.identity.bearer import read_secret_token
 from stompauth.identity.keys import HMAC_ALGORITHMS, PUBLIC_KEY_ALGORITHMS, StaticKey
@@ -34,7 +34,6 @@ NOT_YET: Final[dict[str, Callable[[Any], bool]]] = {
     "workers": lambda workers: workers > 1,
     "broker.kind": lambda kind: kind == "relay",
     "broker.bus": bool,
-    "cluster.url": bool,
 }
 
 #: What cannot be empty. Where it has a default, leaving it out is fine.
@@ -68,6 +67,7 @@ _NEEDED_BY: Final = {
     "broker.login": ("broker.kind",),
     "broker.passcode_file": ("broker.kind",),
     "broker.bus": ("broker.local_queues",),
+    "cluster.url": ("cluster.password_file", "cluster.prefix", "cluster.timeout"),
     "control.listen": ("control.token_file",),
     "control.token_file": ("control.listen",),
     "ops.listen": ("ops.token_file",),
@@ -126,7 +126,9 @@ class _Reader:
         self._check_presence(config)
         self._check_keys(config.jwt)
         self._check_tokens(config)
-        self._check_store(config.tickets)
+        if config.tickets.store != "memory":
+            self._check_redis("tickets", "tickets.store", config)
+        self._check_redis("cluster", "cluster.url", config)
         self._check_paths(config)
         self._check_listeners(config)
         if self._mistakes:
@@ -296,23 +298,24 @@ class _Reader:
                 except (OSError, ValueError) as error:
                     self._mistake(path, f"{token_file!r}: {error}")
 
-    def _check_store(self, tickets: TicketsConfig) -> None:
+    def _check_redis(self, section: str, path: str, config: Config) -> None:
         """TK-7: whatever keeps Redis from being used is known before anything listens."""
-        if not self._is_read("tickets.store") or tickets.store in ("", "memory"):
+        url = _at(config, path)
+        if not self._is_read(path) or not url:
             return
-        self._expect(is_installed(), "tickets.store", "needs pip install 'stompauth[redis]'")
+        self._expect(is_installed(), path, "needs pip install 'stompauth[redis]'")
+        file = f"{section}.password_file"
         self._expect(
-            RedisURL.parse(tickets.store).user is None or tickets.password_file,
-            "tickets.store",
-            "names a user, and needs tickets.password_file",
-            "tickets.password_file",
+            RedisURL.parse(url).user is None or _at(config, file),
+            path,
+            f"names a user, and needs {file}",
+            file,
         )
-        if tickets.password_file and self._is_read("tickets.password_file"):
+        if _at(config, file) and self._is_read(file):
             try:
-                read_password(tickets.password_file)
+                read_password(_at(config, file))
             except (OSError, ValueError):
-                text = f"{tickets.password_file!r} does not hold one line"
-                self._mistake("tickets.password_file", text)
+                self._mistake(file, f"{_at(config, file)!r} does not hold one line")
 
     def _check_paths(self, config: Config) -> None:
         taken: dict[str, str] = {}

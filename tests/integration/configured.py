@@ -75,7 +75,7 @@ class ConfiguredServer(Server):
     :ivar handed_out: the tokens and tickets so far.
     """
 
-    secret: bytes = field(repr=False)
+    secret: bytes = field(default=b"", repr=False)
     handed_out: list[str] = field(default_factory=list, repr=False)
 
     def token(self, user: str, lifetime: float = 600) -> str:
@@ -152,7 +152,7 @@ def configured(
     program = Path(sys.executable).parent / runner[0]
     command = [program, *runner[1:], "stompauth", "--config", "stompauth.toml"]
     with running(command, directory, environment=environment) as ready:
-        server = ConfiguredServer(ready.port, ready.log, secret)
+        server = ConfiguredServer(ready.port, ready.log, ready.pid, secret)
         yield server
     log = server.log.read_text("utf-8")
     assert "Traceback" not in log
