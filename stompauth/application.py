@@ -191,6 +191,7 @@ class StompAuth:
             "tickets": self._tickets,
             "keys": self._keys,
             "broker": self._broker,
+            "cluster": self._cluster,
         }
         return {
             "serving": not self._connections.is_stopping,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from stompauth.authorization.destination import Kind
 from stompauth.cluster.messages import (
@@ -29,6 +30,7 @@ from stompauth.cluster.outbox import Outbox
 from stompauth.cluster.replication import Replication, pages
 from stompauth.cluster.requests import CutOff, Requests
 from stompauth.errors import Refused, Unavailable
+from stompauth.interfaces import IReadiness
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -57,6 +59,7 @@ _S = TypeVar("_S")
 _T = TypeVar("_T")
 
 
+@implementer(IReadiness)
 class Cluster:
     """Lets an application act together with the same application on other nodes.
 
@@ -74,8 +77,7 @@ class Cluster:
     :param clock: what time it is; the reactor.
     :param log: keeps revocations beyond the end of all nodes; without it, the nodes that are there
         tell those that come.
-    :ivar is_ready: whether it was connected once.
-    :ivar is_connected: whether it is now.
+    :ivar is_connected: whether the others can be reached now.
     """
 
     _log = Logger()
@@ -84,7 +86,7 @@ class Cluster:
         self._bus = bus
         self._clock = clock
         self._revocation_log = log
-        self.is_ready = False
+        self._was_connected = False
         self.is_connected = False
         self._node: Node | None = None
         self._outbox = Outbox(bus)
@@ -128,8 +130,15 @@ class Cluster:
             self._looks.stop()
         self._replication.flush()
         self._cut_off()
-        self.is_ready = False
+        self._was_connected = False
         return self._bus.stop()
+
+    def is_ready(self) -> bool:
+        """Whether it was connected once, and knows what was revoked before.
+
+        See :meth:`.IReadiness.is_ready`.
+        """
+        return self._was_connected
 
     @property
     def nodes(self) -> Collection[str]:
@@ -325,7 +334,7 @@ class Cluster:
             except Unavailable as unavailable:
                 self._log.warn("revocations cannot be loaded: {reason}", reason=str(unavailable))
                 await deferLater(self._clock, LOOK_EVERY)
-        self.is_ready = self.is_connected = True
+        self._was_connected = self.is_connected = True
         self._log.info("connected to the cluster as {node}", node=self._bus.node_id)
         self._send_unsent()
         if self._was_cut_off:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 class OtherNodes(Protocol):
     """What the other nodes have to do with a socket here."""
 
-    @property
     def is_ready(self) -> bool:
         """Whether it is known what they have revoked."""
 
@@ -179,7 +178,7 @@ class Connections:
             # Nothing depends on nobody's guessing it.
             retry_after = random.randint(1, max(1, math.ceil(self.back_in)))  # noqa: S311
             raise Denied(503, "unavailable", retry_after)
-        if self._others is not None and not self._others.is_ready:
+        if self._others is not None and not self._others.is_ready():
             raise Denied(503, "unavailable", 1)
 
     def when_none(self) -> Deferred[None]:

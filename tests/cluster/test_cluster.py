@@ -190,12 +190,12 @@ class DirectoryTests(SynchronousTestCase):
         """A cluster that was stopped may start again."""
         nodes = Nodes(2)
         self.successResultOf(nodes[0].cluster.stop())
-        self.assertFalse(nodes[0].cluster.is_ready)
+        self.assertFalse(nodes[0].cluster.is_ready())
         nodes[1].open("alice")
         nodes.settle()
         nodes[0].cluster.start()
         nodes.settle()
-        self.assertTrue(nodes[0].cluster.is_ready)
+        self.assertTrue(nodes[0].cluster.is_ready())
         self.assert_known(nodes)
 
     def test_bound(self) -> None:
@@ -410,10 +410,10 @@ class RevocationTests(SynchronousTestCase):
         nodes.log.is_away = True
         late = nodes.add()
         nodes.settle(1)
-        self.assertFalse(late.cluster.is_ready)
+        self.assertFalse(late.cluster.is_ready())
         nodes.log.is_away = False
         nodes.settle(1)
-        self.assertTrue(late.cluster.is_ready)
+        self.assertTrue(late.cluster.is_ready())
         self.assertTrue(self.is_refused(late, "alice"))
 
     def test_cut_off(self) -> None:

@@ -343,9 +343,11 @@ class StartTests(NodesCase):
         response = post_token(late.site, token())
         self.assertEqual((response.status, response.json), (503, {"error": "unavailable"}))
         self.assertEqual(WebSocket(late.site, f"/stomp?ticket={ticket}").status, 503)
+        self.assertIs(late.stompauth.readiness()["cluster"], False)
         self.log.is_away = False
         self.clock.advance(1)
         self.assertEqual(WebSocket(late.site, f"/stomp?ticket={ticket}").status, 101)
+        self.assertIs(late.stompauth.readiness()["cluster"], True)
 
     def test_cut_off(self) -> None:
         """A node that is cut off later goes on, and lets in by what it knows."""
