@@ -104,7 +104,9 @@ def node(directory: Path, url: str, redis: str = "", **limits: Any) -> Iterator[
         f'token_file = "control.token"\n[cluster]\nurl = "{url}"\n{redis}\n'
     )
     tickets = f'store = "{url}"\n{redis}'
-    with configured(directory, tickets=tickets, more=more, secret=SECRET, **limits) as server:
+    with configured(
+        directory, port=free_port(), tickets=tickets, more=more, secret=SECRET, **limits
+    ) as server:
         found = ClusterNode(server, control)
         wait(lambda: found.says("connected to the cluster"), "no cluster")
         yield found
