@@ -505,6 +505,10 @@ class StompAuth:
 
         return Deferred.fromCoroutine(count())
 
+    def recheck_here(self) -> Deferred[int]:
+        """Do so for all sessions of this node, as when only its own rules have changed."""
+        return self._node.recheck()
+
     def describe(
         self, *, user: str | None = None, session: str | None = None
     ) -> Deferred[list[dict[str, object]]]:

@@ -93,7 +93,7 @@ def make_service(
 
         return take_over
 
-    reload = Reload(config, read=read, prepare=prepare, recheck=application.recheck)
+    reload = Reload(config, read=read, prepare=prepare, recheck=application.recheck_here)
     both = MultiService()
     service.setServiceParent(both)
     ReloadOnSignal(reload, reactor).setServiceParent(both)

@@ -253,6 +253,14 @@ class RecheckTests(NodesCase):
         self.assertEqual(self.result(self.one.stompauth.recheck()), 3)
         self.assert_dropped(bob)
 
+    def test_here(self) -> None:
+        """When one node alone has other rules, the others are not asked."""
+        here, there = self.subscribed(self.one), self.subscribed(self.two)
+        self.rules.allows = False
+        self.assertEqual(self.result(self.one.stompauth.recheck_here()), 1)
+        self.assert_dropped(here)
+        self.assert_open(there)
+
     def test_cut_off(self) -> None:
         """A node that could not be asked rechecks when it is back."""
         here, there = self.subscribed(self.one), self.subscribed(self.two)
