@@ -12,6 +12,8 @@ from stompauth.authorization.rules import Rules, allow, deny
 from stompauth.broker.distributed import DistributedBroker
 from stompauth.broker.redis_bus import RedisBus
 from stompauth.broker.simple import SimpleBroker
+from stompauth.cluster.cluster import Cluster
+from stompauth.cluster.redis_bus import redis_cluster
 from stompauth.control import ControlResource
 from stompauth.errors import (
     BadToken,
@@ -41,6 +43,7 @@ from stompauth.version import __version__
 
 __all__ = [
     "BadToken",
+    "Cluster",
     "ControlResource",
     "Decision",
     "Denied",
@@ -80,4 +83,5 @@ __all__ = [
     "allow",
     "deny",
     "jwks_agent",
+    "redis_cluster",
 ]

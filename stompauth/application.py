@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from twisted.application.service import IService, Service
 from twisted.internet import defer
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from stompauth.audit import audit
 from stompauth.authorization.destination import Destination
 from stompauth.broker.message import Message
+from stompauth.cluster.cluster import both
+from stompauth.cluster.node import Node
 from stompauth.counters import Counters
 from stompauth.handlers.handlers import Handlers
 from stompauth.handshake.address import ClientAddress
@@ -51,7 +54,9 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.resource import IResource
 
+    from stompauth.cluster.cluster import Cluster
     from stompauth.identity.logout import Logout, LogoutVerifier
+    from stompauth.identity.revocation import Revocation
     from stompauth.session.registry import SessionRegistry
     from stompauth.tickets.grant import TicketGrant
 
@@ -84,6 +89,7 @@ class StompAuth:
     :param drain_timeout: seconds that the service's stop gives sessions to end in, a few at a
         time, with ``drain``. 0 ends them all at once, with ``shutdown``.
     :param trusted_proxies: networks whose ``X-Forwarded-For`` is believed.
+    :param cluster: lets it act together with the same application on other nodes.
     :raises TypeError: a part does not provide its interface.
 
     :ivar sessions: who is here.
@@ -113,6 +119,7 @@ class StompAuth:
         stamp_sender: bool = False,
         trusted_proxies: Sequence[str] = (),
         drain_timeout: float = 0,
+        cluster: Cluster | None = None,
     ) -> None:
         parts: list[tuple[Any, object]] = [
             (ITokenVerifier, verifier),
@@ -149,7 +156,7 @@ class StompAuth:
         self._handshake_interceptors = tuple(handshake_interceptors)
         self._drain_timeout = drain_timeout
         self._addresses = ClientAddress(trusted_proxies)
-        self._connections = Connections(self.limits)
+        self._connections = Connections(self.limits, cluster)
         authorize = self._authorize = Authorize(authorizers)
         self.chain = Chain([Authenticate(verifier, on_send), *interceptors, authorize])
         self._handlers = Handlers(broker)
@@ -164,7 +171,12 @@ class StompAuth:
             leeway=verifier.leeway,
             server=f"stompauth/{__version__}",
             stamp_sender=stamp_sender,
+            observer=cluster,
         )
+        self._node = Node(self._sessions, self._revocations)
+        self._cluster = cluster
+        if cluster is not None:
+            cluster.attach(self._node)
 
     @property
     def sessions(self) -> SessionRegistry:
@@ -180,6 +192,7 @@ class StompAuth:
             "tickets": self._tickets,
             "keys": self._keys,
             "broker": self._broker,
+            "cluster": self._cluster,
         }
         return {
             "serving": not self._connections.is_stopping,
@@ -392,18 +405,18 @@ class StompAuth:
     ) -> Deferred[bool]:
         """Send to one session's subscriptions of ``/user`` + destination.
 
-        :return: fires with whether it went to the session; it does not if it is not here, or has
+        :return: fires with whether it went to the session; it does not if there is none, or has
             not subscribed.
-        :raises Refused: by the Deferred: ``bad-destination`` or ``no-such-destination``.
+        :raises Refused: by the Deferred: ``bad-destination`` or ``no-such-destination``; or
+            ``too-large`` for another node.
+        :raises Unavailable: by the Deferred: the session's node did not answer.
         """
 
         async def send() -> bool:
             message = _message(destination, body, headers)
-            session = self.sessions.get(session_id)
-            if session is None:
-                return False
-            sent = self._broker.send_to_user(session.user, message, session_id)
-            return bool(sent if isinstance(sent, int) else await sent)
+            if self.sessions.get(session_id) is None and self._cluster is not None:
+                return await self._cluster.send(session_id, message)
+            return self._node.send(session_id, message)
 
         return Deferred.fromCoroutine(send())
 
@@ -424,36 +437,42 @@ class StompAuth:
         :param session: a session's id.
         :param token_id: a token's ``jti``.
         :param reason: for the log.
-        :return: fires with what there was to withdraw.
+        :return: fires with what there was to withdraw, on all nodes.
         :raises ValueError: none of the three was given, or several.
-        :raises Unavailable: by the Deferred: the tickets cannot be had; all else is done.
+        :raises Unavailable: by the Deferred: the tickets cannot be had, or other nodes did not
+            confirm; all else is done, and they will learn of it when they can be reached.
         """
         if sum(value is not None for value in (user, session, token_id)) != 1:
             raise ValueError("revoke one of user, session and token_id")
         for what, name in (("user", user), ("session", session), ("token", token_id)):
             if name is not None:
                 audit("revoked", what=what, name=name, reason=reason or "no reason given")
-        if user is not None:
-            self._revocations.revoke_user(user)
-        if token_id is not None:
-            self._revocations.revoke_token(token_id)
-        ended = self._sessions.end_where(
-            lambda open_session: (
-                (user is not None and open_session.user == user)
-                or (session is not None and open_session.session_id == session)
-                or (token_id is not None and token_id in open_session.token_ids)
-            ),
-            "revoked",
-        )
-        if user is None:
-            return succeed(Revoked(ended, 0))
-        return self._tickets_revoked(user, ended)
+        if session is not None:
+            ended = self._node.end(session)
+            # There is but one of that id.
+            others = succeed(0) if ended or not self._cluster else self._cluster.end(session)
+        else:
+            revocation = (
+                self._revocations.revoke_token(token_id)
+                if token_id is not None
+                else self._revocations.revoke_user(cast("str", user))
+            )
+            ended, others = self._withdraw([revocation])
 
-    def _tickets_revoked(self, user: str, ended: int) -> Deferred[Revoked]:
         async def count() -> Revoked:
-            return Revoked(ended, await self._tickets.revoke(None, user))
+            void = Deferred.fromCoroutine(self._void_tickets(user))
+            tickets, elsewhere = await both(void, others)
+            return Revoked(ended + elsewhere, tickets)
 
         return Deferred.fromCoroutine(count())
+
+    def _withdraw(self, revocations: Sequence[Revocation]) -> tuple[int, Deferred[int]]:
+        """Carry out revocations here at once, and on the other nodes; count what has ended."""
+        ended = self._node.revoke(revocations)
+        return ended, succeed(0) if self._cluster is None else self._cluster.revoke(revocations)
+
+    async def _void_tickets(self, user: str | None) -> int:
+        return 0 if user is None else await self._tickets.revoke(None, user)
 
     async def _log_out(self, logout: Logout) -> None:
         """End what the identity provider has logged out, and take its tokens no more."""
@@ -463,11 +482,8 @@ class StompAuth:
             return
         what = "sub" if logout.session is None else "sid"
         audit("revoked", what=what, name=logout.session or logout.subject or "", reason=reason)
-        self._revocations.log_out(logout)
-        self._sessions.end_where(
-            lambda session: logout.concerns(session.principal or session.grant),
-            "revoked",
-        )
+        _, others = self._withdraw(self._revocations.log_out(logout))
+        await others
 
     def recheck(self, user: str | None = None) -> Deferred[int]:
         """Ask the rules again about every subscription of a user, or of all.
@@ -475,23 +491,49 @@ class StompAuth:
         What is refused now is dropped, with a notice. A session for which they cannot be asked
         ends with ``internal``.
 
-        :return: fires with how many sessions were looked at.
+        :return: fires with how many sessions were looked at; those of other nodes are counted, and
+            looked at on their own time.
+        :raises Unavailable: by the Deferred: other nodes did not confirm; those here were looked
+            at.
         """
+        here = self._node.recheck(user)
+        if self._cluster is None:
+            return here
+        others = self._cluster.recheck(user)
 
-        async def recheck() -> int:
-            sessions = list(self.sessions) if user is None else self.sessions.of_user(user)
-            for session in sessions:
-                try:
-                    await session.recheck()
-                except CancelledError:
-                    raise
-                except Exception:
-                    # Who cannot be asked about does not stay, and is not in the others' way.
-                    self._log.failure("{user} could not be rechecked", user=session.user)
-                    session.end("internal")
-            return len(sessions)
+        async def count() -> int:
+            return sum(await both(here, others))
 
-        return Deferred.fromCoroutine(recheck())
+        return Deferred.fromCoroutine(count())
+
+    def recheck_here(self) -> Deferred[int]:
+        """Do so for all sessions of this node, as when only its own rules have changed."""
+        return self._node.recheck()
+
+    def describe(
+        self, *, user: str | None = None, session: str | None = None
+    ) -> Deferred[list[dict[str, object]]]:
+        """Describe connected sessions, on all nodes, as ``GET /sessions`` shows them.
+
+        :param user: all of this user name.
+        :param session: or the one with this id.
+        :return: fires with what there is.
+        :raises ValueError: none of the two was given, or both.
+        :raises Unavailable: by the Deferred: another node did not answer.
+        """
+        if (user is None) == (session is None):
+            raise ValueError("describe a user or a session")
+
+        async def describe() -> list[dict[str, object]]:
+            if user is not None:
+                found = self._node.describe_user(user)
+                return found + await self._cluster.describe_user(user) if self._cluster else found
+            found = self._node.describe(cast("str", session))
+            if found or self._cluster is None:
+                return found
+            return await self._cluster.describe(cast("str", session))
+
+        return Deferred.fromCoroutine(describe())
 
     def replace_rules(self, rules: IAuthorizer | Sequence[IAuthorizer]) -> None:
         """Have other rules from now on; :meth:`recheck` asks them about what is subscribed.
@@ -513,10 +555,10 @@ class StompAuth:
             factory.replace_limits(limits)
 
     def _replayed(self, grant: TicketGrant) -> None:
-        if self._ticket_settings.on_replay == "close" and grant.grant_id:
-            self._sessions.end_where(
-                lambda session: session.grant.grant_id == grant.grant_id, "replaced"
-            )
+        if self._ticket_settings.on_replay != "close" or not grant.grant_id:
+            return
+        if not self._node.replayed(grant.grant_id) and self._cluster is not None:
+            self._cluster.replayed(grant.grant_id)
 
     def drain(self, timeout: float | None = None) -> Deferred[None]:
         """Let nobody in any more, and end the sessions with ``drain``, a few at a time.
@@ -551,10 +593,10 @@ class StompAuth:
         gone = self._connections.when_none()
         # One second more than Autobahn gives a client for the closing handshake.
         gone.addTimeout(self.limits.close_timeout + 1, self._clock)
-        try:
+        with suppress(defer.TimeoutError):
             await gone
-        except defer.TimeoutError:
-            return
+        if self._cluster is not None:
+            await self._cluster.stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -587,6 +629,8 @@ class StompAuthService(Service):
         """Begin to keep the keys fresh, connect to Redis, and let clients in."""
         super().startService()
         self.application._connections.is_stopping = False
+        if self.application._cluster is not None:
+            self.application._cluster.start()
         if self._keys is not None:
             self._keys.start()
         if self._broker is not None:

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from stompauth.application import Revoked, StompAuth
-    from stompauth.broker.subscription import Subscription
-    from stompauth.session.session import Session
 
     Answer = dict[str, object]
 
@@ -165,14 +163,17 @@ class ControlResource(Resource):
         if len(values) != 1 or len(request.args) != 1:
             raise _malformed("user: needed once in the query, and nothing else")
         user = _user_name(_text(values[0]))
-        return {"sessions": [_session(found) for found in self._application.sessions.of_user(user)]}
+        return {"sessions": await self._application.describe(user=user)}
 
     async def _show_session(self, segment: bytes, request: Request) -> Answer:
-        return _session(self._session(segment))
+        found = await self._application.describe(session=_segment(segment))
+        if not found:
+            raise Denied(404, "unknown-session")
+        return found[0]
 
     async def _end_session(self, segment: bytes, request: Request) -> Answer:
-        session = self._session(segment)
-        return _revoked(await self._application.revoke(session=session.session_id))
+        shown = await self._show_session(segment, request)
+        return _revoked(await self._application.revoke(session=str(shown["id"])))
 
     async def _revoke(self, request: Request) -> Answer:
         body = _body(request, optional=("user", "session", "token_id", "reason"))
@@ -201,12 +202,6 @@ class ControlResource(Resource):
         user = _user_name(_segment(segment))
         body = _body(request, required=("destination", "body"), optional=("headers",))
         return {"sessions": await self._application.send_to_user(user, **body)}
-
-    def _session(self, segment: bytes) -> Session:
-        session = self._application.sessions.get(_segment(segment))
-        if session is None:
-            raise Denied(404, "unknown-session")
-        return session
 
 
 def _malformed(detail: str) -> Denied:
@@ -265,26 +260,3 @@ def _body(
 
 def _revoked(revoked: Revoked) -> Answer:
     return {"sessions": revoked.sessions, "tickets": revoked.tickets}
-
-
-def _session(session: Session) -> Answer:
-    """What there is to know of a session, without what its token claims."""
-    principal = session.require_principal()
-    return {
-        "id": session.session_id,
-        "user": session.user,
-        "issuer": session.grant.issuer,
-        "address": session.address,
-        "version": session.version,
-        "token_id": principal.token_id,
-        "expires_at": principal.expires_at,
-        "subscriptions": [_subscription(found) for found in session.subscriptions],
-    }
-
-
-def _subscription(subscription: Subscription) -> Answer:
-    return {
-        "id": subscription.client_id,
-        "destination": subscription.destination.path,
-        "ack": subscription.ack,
-    }

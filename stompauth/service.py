@@ -19,6 +19,7 @@ from stompauth.authorization.rules import Rules
 from stompauth.broker.distributed import DistributedBroker
 from stompauth.broker.redis_bus import RedisBus
 from stompauth.broker.simple import SimpleBroker
+from stompauth.cluster.redis_bus import redis_cluster
 from stompauth.control import MAX_BODY, ControlResource
 from stompauth.handshake.address import ClientAddress
 from stompauth.handshake.site import PathRouter, StrictSite
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from twisted.application.service import IService
     from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 
-    from stompauth.config import BrokerConfig, Config, JwtConfig, TicketsConfig
+    from stompauth.cluster.cluster import Cluster
+    from stompauth.config import BrokerConfig, ClusterConfig, Config, JwtConfig, TicketsConfig
     from stompauth.interfaces import IAuthorizer, IBroker, ITicketStore
     from stompauth.settings import Limits
 
@@ -94,7 +96,7 @@ def make_service(
 
         return take_over
 
-    reload = Reload(config, read=read, prepare=prepare, recheck=application.recheck)
+    reload = Reload(config, read=read, prepare=prepare, recheck=application.recheck_here)
     both = MultiService()
     service.setServiceParent(both)
     ReloadOnSignal(reload, reactor).setServiceParent(both)
@@ -156,6 +158,18 @@ def make_application(
         stamp_sender=config.broker.stamp_sender,
         trusted_proxies=config.trusted_proxies,
         drain_timeout=config.ops.drain_timeout,
+        cluster=make_cluster(config.cluster, reactor) if config.cluster.url else None,
+    )
+
+
+def make_cluster(cluster: ClusterConfig, reactor: Any) -> Cluster:
+    """Make what a ``[cluster]`` section asks for."""
+    return redis_cluster(
+        reactor,
+        cluster.url,
+        password=read_password(cluster.password_file) if cluster.password_file else None,
+        prefix=cluster.prefix,
+        timeout=cluster.timeout,
     )
 
 

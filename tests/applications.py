@@ -56,8 +56,10 @@ class Application:
     """An application behind a site of its own, and clients of it."""
 
     def __init__(self, **settings: Any) -> None:
-        self.clock = Clock()
-        self.clock.advance(NOW)
+        clock = settings.pop("clock", None)
+        self.clock = clock or Clock()
+        if clock is None:
+            self.clock.advance(NOW)
         limits = settings.pop("limits", None) or Limits()
         self.tickets = settings.pop("tickets", MemoryTicketStore(self.clock))
         self.verifier = settings.pop("verifier", None) or JWTVerifier(

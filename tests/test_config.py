@@ -840,7 +840,6 @@ class RefusalTests(ConfigCase):
                 "broker__login": "chat",
                 "broker__passcode_file": str(path),
             },
-            "cluster.url": {"cluster__url": "redis://127.0.0.1"},
         }
         for key in NOT_YET:
             found = self.refused(changed(**asked[key]))
@@ -903,9 +902,27 @@ class RefusalTests(ConfigCase):
         self.assertIn("password_file", found["tickets.store"])
         from_mapping(changed(tickets__store="redis://redis.example.com"), Path())
 
+    def test_redis_cluster(self) -> None:
+        """The same goes for the Redis of a cluster; its keys need a URL."""
+        path = self.directory() / "password"
+        path.write_bytes(b"open sesame\n")
+        url, file = "rediss://alice@redis.example.com", str(path)
+        keys = {"cluster__url": url, "cluster__password_file": file, "cluster__timeout": 0.5}
+        config = from_mapping(changed(**keys), Path())
+        self.assertEqual((config.cluster.url, config.cluster.prefix), (url, "stompauth:"))
+        self.assertNotIn("sesame", effective(config))
+        path.write_bytes(b"two\nlines\n")
+        self.assertEqual(list(self.refused(changed(**keys))), ["cluster.password_file"])
+        self.assertEqual(list(self.refused(changed(cluster__url=url))), ["cluster.url"])
+        for key, value in (("password_file", file), ("prefix", "x:"), ("timeout", 2)):
+            found = self.refused(changed(**{f"cluster__{key}": value}))
+            self.assertEqual(found, {f"cluster.{key}": "needs cluster.url"})
+
     def test_redis_extra(self) -> None:
         """Without the extra that Redis needs, the report says how to install it."""
         self.patch(reader, "is_installed", lambda: False)
+        found = self.refused(changed(cluster__url="redis://redis.example.com"))
+        self.assertIn("stompauth[redis]", found["cluster.url"])
         found = self.refused(changed(tickets__store="redis://redis.example.com"))
         self.assertIn("stompauth[redis]", found["tickets.store"])
 

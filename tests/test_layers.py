@@ -38,6 +38,7 @@ LAYERS = (
     ("stompauth.broker",),
     ("stompauth.interceptors",),
     ("stompauth.session",),
+    ("stompauth.cluster",),
     ("stompauth.client", "stompauth.handlers", "stompauth.handshake"),
     ("stompauth.application", "stompauth.control"),
     ("stompauth.config", "stompauth.ops", "stompauth.testing"),

@@ -6,6 +6,7 @@ from stompauth.config.reader import NOT_YET, from_mapping
 from stompauth.config.sources import Given, load
 from stompauth.config.values import (
     BrokerConfig,
+    ClusterConfig,
     Config,
     InterceptorConfig,
     JwtConfig,
@@ -16,6 +17,7 @@ from stompauth.config.values import (
 __all__ = [
     "NOT_YET",
     "BrokerConfig",
+    "ClusterConfig",
     "Config",
     "Given",
     "InterceptorConfig",

@@ -47,6 +47,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "websocket.ping": (1, _MOST),
     "broker.receipt_timeout": (0.1, _MOST),
     "broker.bus_timeout": (0.1, 60),
+    "cluster.timeout": (0.1, 60),
     "authorization.timeout": (0.1, 60),
 }
 

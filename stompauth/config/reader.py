@@ -33,7 +33,6 @@ _DEFAULTS: Final = Config()
 NOT_YET: Final[dict[str, Callable[[Any], bool]]] = {
     "workers": lambda workers: workers > 1,
     "broker.kind": lambda kind: kind == "relay",
-    "cluster.url": bool,
 }
 
 #: What cannot be empty. Where it has a default, leaving it out is fine.
@@ -72,6 +71,7 @@ _NEEDED_BY: Final = {
         "broker.bus_timeout",
         "broker.local_queues",
     ),
+    "cluster.url": ("cluster.password_file", "cluster.prefix", "cluster.timeout"),
     "control.listen": ("control.token_file",),
     "control.token_file": ("control.listen",),
     "ops.listen": ("ops.token_file",),
@@ -132,6 +132,7 @@ class _Reader:
         self._check_tokens(config)
         self._check_redis("tickets.store", "tickets.password_file", config)
         self._check_redis("broker.bus", "broker.bus_password_file", config)
+        self._check_redis("cluster.url", "cluster.password_file", config)
         self._check_bus(config)
         self._check_paths(config)
         self._check_listeners(config)

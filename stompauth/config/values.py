@@ -130,10 +130,18 @@ class BrokerConfig:
 class ClusterConfig:
     """What the nodes tell each other by (``[cluster]``).
 
-    :ivar url: ``"redis://..."`` for revocation, presence and limits over nodes: *not yet*.
+    :ivar url: ``"redis://..."`` or ``"rediss://..."``: the nodes with the same database and prefix
+        act as one in revocation, rechecks, and limits per user. Empty: this process is alone.
+    :ivar password_file: With a URL: the password, of the URL's user or the default one. A line end
+        after it is not part of it.
+    :ivar prefix: With a URL: what its key and channels begin with.
+    :ivar timeout: (s) With a URL: how long an answer of Redis may take, 0.1 to 60.
     """
 
     url: str = ""
+    password_file: str = ""
+    prefix: str = "stompauth:"
+    timeout: float = 1
 
 
 @dataclass(frozen=True, slots=True)

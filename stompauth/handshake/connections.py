@@ -6,7 +6,7 @@ import math
 import random
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
     from stompauth.handshake.address import ClientAddress
     from stompauth.settings import Limits
+
+
+class OtherNodes(Protocol):
+    """What the other nodes have to do with a socket here."""
+
+    def is_ready(self) -> bool:
+        """Whether it is known what they have revoked."""
+
+    def count(self, issuer: str, user: str) -> int:
+        """How many sockets they have of that user."""
 
 
 class Slot:
@@ -39,12 +49,10 @@ class Slot:
 
         :raises Denied: 429 when the user has as many as he may.
         """
-        subject = (issuer, user)
-        counts, limit = self._connections.by_user, self._connections.limits.sessions_per_user
-        if limit and counts[subject] >= limit:
+        if self._connections.is_full_for(issuer, user):
             raise Denied(429, "sessions", 1)
-        self._user = subject
-        counts[subject] += 1
+        self._user = (issuer, user)
+        self._connections.by_user[self._user] += 1
 
     def release(self) -> None:
         """Give the place back."""
@@ -130,12 +138,14 @@ class Connections:
     """The counts of open and opening WebSockets.
 
     :param limits: ``sessions``, ``sessions_per_address`` and ``sessions_per_user``.
+    :param others: the other nodes of a cluster, whose sockets count for their users, too.
     :ivar is_stopping: whether the server takes no more of them, because it is about to stop.
     :ivar back_in: seconds over which clients that are turned away then are told to come back.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, others: OtherNodes | None = None) -> None:
         self.limits = limits
+        self._others = others
         self.is_stopping = False
         self.back_in: float = 1
         self.total = 0
@@ -160,7 +170,7 @@ class Connections:
         return Slot(self, address)
 
     def check_open(self) -> None:
-        """Make sure that the server is not about to stop.
+        """Make sure that the server is not about to stop, and knows what was revoked.
 
         :raises Denied: 503, with a ``Retry-After`` that differs from one client to the next.
         """
@@ -168,6 +178,8 @@ class Connections:
             # Nothing depends on nobody's guessing it.
             retry_after = random.randint(1, max(1, math.ceil(self.back_in)))  # noqa: S311
             raise Denied(503, "unavailable", retry_after)
+        if self._others is not None and not self._others.is_ready():
+            raise Denied(503, "unavailable", 1)
 
     def when_none(self) -> Deferred[None]:
         """Fire when there is no socket left."""
@@ -180,4 +192,7 @@ class Connections:
     def is_full_for(self, issuer: str, user: str) -> bool:
         """Whether a further socket of this user would be turned down."""
         limit = self.limits.sessions_per_user
-        return bool(limit) and self.by_user[issuer, user] >= limit
+        if not limit:
+            return False
+        elsewhere = 0 if self._others is None else self._others.count(issuer, user)
+        return self.by_user[issuer, user] + elsewhere >= limit

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from stompauth.identity.principal import Principal
     from stompauth.identity.verifier import JWTVerifier
-    from stompauth.tickets.grant import TicketGrant
 
 #: The member of ``events`` that makes a JWT a logout token.
 LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
@@ -46,16 +44,6 @@ class Logout:
     session: str | None
     user: str | None
     token_id: str
-
-    def concerns(self, holder: Principal | TicketGrant) -> bool:
-        """Whether an access token, or the one that a ticket was for, is of who was logged out.
-
-        One that has no ``sid`` may be of any of the subject's sessions, and so goes with each.
-        """
-        session = holder.provider_session
-        if self.session is not None and session is not None:
-            return session == self.session
-        return self.subject is not None and holder.subject == self.subject
 
 
 class LogoutVerifier:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred
@@ -13,6 +14,8 @@ from stompauth.errors import TokenRevoked
 from stompauth.interfaces import ITokenVerifier
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from twisted.internet.interfaces import IReactorTime
 
     from stompauth.counters import Counters
@@ -23,6 +26,51 @@ if TYPE_CHECKING:
 
 # The kind of an entry about the tokens of a subject that do not say of which session they are.
 _SUBJECT_WITHOUT_SID: Final = "sub without sid"
+
+# The kind of the entry that stands for all those that a full list has had to give up.
+_FLOOR: Final = "floor"
+
+#: What a revocation can be about.
+KINDS: Final = ("user", "jti", "sid", "sub", _SUBJECT_WITHOUT_SID, _FLOOR)
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """An entry of a deny list, which holds no token and no part of one.
+
+    :ivar kind: one of :data:`KINDS`.
+    :ivar name: of the user, the subject, the ``jti`` or the ``sid``; empty for a floor.
+    :ivar revoked_at: seconds since the epoch.
+    """
+
+    kind: str
+    name: str
+    revoked_at: float
+
+    def concerns(
+        self, user: str, token_ids: Collection[str | None], holder: Principal | TicketGrant
+    ) -> bool:
+        """Whether a session of that user, from those tokens, has to end at once.
+
+        However its tokens were issued: this is asked when the revocation comes.
+
+        :param token_ids: ``jti`` of the tokens.
+        :param holder: of the latest token, or what the ticket was issued for.
+        """
+        match self.kind:
+            case "user":
+                return user == self.name
+            case "jti":
+                return self.name in token_ids
+            case "sid":
+                return holder.provider_session == self.name
+            case "sub":
+                return holder.subject == self.name
+        return (
+            self.kind == _SUBJECT_WITHOUT_SID
+            and holder.subject == self.name
+            and holder.provider_session is None
+        )
 
 
 class Revocations:
@@ -43,8 +91,8 @@ class Revocations:
         self, clock: IReactorTime, lifetime: float = 86400 + 60, max_entries: int = 100_000
     ) -> None:
         self._clock = clock
-        self._lifetime = lifetime
-        self._max_entries = max_entries
+        self.lifetime = lifetime
+        self.max_entries = max_entries
         # What it is about, to the time of the revocation; the oldest first.
         self._entries: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._floor = -math.inf
@@ -52,23 +100,54 @@ class Revocations:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def revoke_user(self, user: str) -> None:
+    def __iter__(self) -> Iterator[Revocation]:
+        """All entries, and the floor if there is one."""
+        if self._floor > -math.inf:
+            yield Revocation(_FLOOR, "", self._floor)
+        for (kind, name), revoked_at in list(self._entries.items()):
+            yield Revocation(kind, name, revoked_at)
+
+    def revoke_user(self, user: str) -> Revocation:
         """Take no token of the user that was issued up to now."""
-        self._add("user", user)
+        return self._add_now("user", user)
 
-    def revoke_token(self, token_id: str) -> None:
+    def revoke_token(self, token_id: str) -> Revocation:
         """Take no token with that ``jti``."""
-        self._add("jti", token_id)
+        return self._add_now("jti", token_id)
 
-    def log_out(self, logout: Logout) -> None:
+    def log_out(self, logout: Logout) -> list[Revocation]:
         """Take no token that the logout concerns and that was issued up to now.
 
         Of those with its ``sid``, take none whenever it was issued.
         """
+        added = []
         if logout.session is not None:
-            self._add("sid", logout.session)
+            added.append(self._add_now("sid", logout.session))
         if logout.subject is not None:
-            self._add("sub" if logout.session is None else _SUBJECT_WITHOUT_SID, logout.subject)
+            kind = "sub" if logout.session is None else _SUBJECT_WITHOUT_SID
+            added.append(self._add_now(kind, logout.subject))
+        return added
+
+    def add(self, revocation: Revocation) -> bool:
+        """Enter what was revoked elsewhere, and say whether that was not known yet."""
+        revoked_at = revocation.revoked_at
+        if revocation.kind == _FLOOR:
+            is_news = revoked_at > self._floor
+            self._floor = max(self._floor, revoked_at)
+            return is_news
+        now = self._clock.seconds()
+        key = (revocation.kind, revocation.name)
+        entries = self._entries
+        if revoked_at + self.lifetime < now or revoked_at <= entries.get(key, -math.inf):
+            return False
+        entries[key] = revoked_at
+        entries.move_to_end(key)
+        while next(iter(entries.values())) + self.lifetime < now:
+            entries.popitem(last=False)
+        while self.max_entries and len(entries) > self.max_entries:
+            _, oldest = entries.popitem(last=False)
+            self._floor = max(self._floor, oldest)
+        return True
 
     def is_revoked(self, user: str, issued_at: float, token_id: str | None) -> bool:
         """Whether a token of that user, ``iat`` and ``jti`` is no longer taken."""
@@ -118,16 +197,10 @@ class Revocations:
         # iat has whole seconds: one of the same second may be from before the revocation.
         return issued_at <= self._entries.get((kind, name), -math.inf)
 
-    def _add(self, kind: str, name: str) -> None:
-        now = self._clock.seconds()
-        entries = self._entries
-        entries[kind, name] = now
-        entries.move_to_end((kind, name))
-        while next(iter(entries.values())) + self._lifetime < now:
-            entries.popitem(last=False)
-        while self._max_entries and len(entries) > self._max_entries:
-            _, revoked_at = entries.popitem(last=False)
-            self._floor = max(self._floor, revoked_at)
+    def _add_now(self, kind: str, name: str) -> Revocation:
+        revocation = Revocation(kind, name, self._clock.seconds())
+        self.add(revocation)
+        return revocation
 
 
 @implementer(ITokenVerifier)

@@ -69,6 +69,16 @@ class _NoHandlers:
         raise Refused("no-such-destination")
 
 
+class SessionObserver(Protocol):
+    """Hears of every session, also of those that never send CONNECT."""
+
+    def opened(self, session: Session) -> None:
+        """It begins."""
+
+    def closed(self, session: Session) -> None:
+        """It is over."""
+
+
 @dataclass(slots=True)
 class SessionFactory:
     """What the sessions of one application share.
@@ -84,6 +94,7 @@ class SessionFactory:
     :ivar stamp_sender: whether MESSAGEs say who sent them.
     :ivar registry: the connected sessions.
     :ivar open_sessions: those too that have not sent CONNECT.
+    :ivar observer: hears of each of them.
     """
 
     chain: Chain
@@ -99,6 +110,7 @@ class SessionFactory:
     stamp_sender: bool = False
     registry: SessionRegistry = field(default_factory=SessionRegistry)
     open_sessions: set[Session] = field(default_factory=set)
+    observer: SessionObserver | None = None
 
     def open(
         self,
@@ -115,6 +127,8 @@ class SessionFactory:
         session = Session(self, grant, address, transport)
         session.attributes.update(attributes or {})
         self.open_sessions.add(session)
+        if self.observer is not None:
+            self.observer.opened(session)
         return session
 
     def end_where(self, chosen: Callable[[Session], bool], code: str) -> int:
@@ -631,6 +645,8 @@ class Session:
         if self not in self._factory.open_sessions:
             return
         self._factory.open_sessions.remove(self)
+        if self._factory.observer is not None:
+            self._factory.observer.closed(self)
         self._deadlines.clear_all()
         self._outbound.discard()
         if self._waiting is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import secrets
 import socket
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from tests.integration.processes import Server, running
+from tests.integration.processes import LISTENING, Server, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -75,7 +76,7 @@ class ConfiguredServer(Server):
     :ivar handed_out: the tokens and tickets so far.
     """
 
-    secret: bytes = field(repr=False)
+    secret: bytes = field(default=b"", repr=False)
     handed_out: list[str] = field(default_factory=list, repr=False)
 
     def token(self, user: str, lifetime: float = 600) -> str:
@@ -151,8 +152,10 @@ def configured(
     (directory / "stompauth.toml").write_text(toml + more, "utf-8")
     program = Path(sys.executable).parent / runner[0]
     command = [program, *runner[1:], "stompauth", "--config", "stompauth.toml"]
-    with running(command, directory, environment=environment) as ready:
-        server = ConfiguredServer(ready.port, ready.log, secret)
+    # Other listeners may be there first.
+    line = re.compile(rf"listening on \S+:({port})$", re.M) if port else LISTENING
+    with running(command, directory, line=line, environment=environment) as ready:
+        server = ConfiguredServer(ready.port, ready.log, ready.pid, secret)
         yield server
     log = server.log.read_text("utf-8")
     assert "Traceback" not in log

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +30,12 @@ class Server:
 
     :ivar port: where it listens on 127.0.0.1.
     :ivar log: the file that its output goes to.
+    :ivar pid: of its process; 0 if that is not known.
     """
 
     port: int
     log: Path
+    pid: int = 0
 
     @property
     def origin(self) -> str:
@@ -93,7 +95,8 @@ def running(
             stderr=subprocess.STDOUT,
         )
     try:
-        yield wait_until_ready(path, lambda: process.poll() is not None, line)
+        ready = wait_until_ready(path, lambda: process.poll() is not None, line)
+        yield replace(ready, pid=process.pid)
     finally:
         process.terminate()
         try:

@@ -86,7 +86,9 @@ def port() -> int:
 def server(tmp_path: Path, port: int) -> Iterator[ConfiguredServer]:
     """A server with a control resource, as the page sets it up."""
     shell(SETUP, tmp_path)
-    with configured(tmp_path, more=RULES + TOML.replace(PORT, str(port))) as server:
+    with configured(
+        tmp_path, port=free_port(), more=RULES + TOML.replace(PORT, str(port))
+    ) as server:
         yield server
 
 
