@@ -322,7 +322,7 @@ def test_page(tmp_path: Path) -> None:
     (text,) = page["toml"]
     (tmp_path / "whole.toml").write_text(text)
     assert load(tmp_path / "whole.toml").cluster.password_file == str(password)
-    (user,) = page["acl"]
+    (user,) = page["text"]
     acl = tmp_path / "users.acl"
     acl.write_text(f"user default off\n{user.replace('PASSWORD', 'open-sesame')}")
     with redis_server(tmp_path / "redis", "--aclfile", str(acl)) as server:
