@@ -33,6 +33,7 @@ from stompauth.identity.logout import LogoutVerifier
 from stompauth.identity.principal import Principal
 from stompauth.identity.verifier import JWTVerifier
 from stompauth.interceptors.interceptor import Interceptor
+from stompauth.relay.broker import BrokerRelay
 from stompauth.session.session import Session
 from stompauth.settings import Limits, TicketSettings, WebSocketSettings
 from stompauth.stomp.frame import Frame
@@ -43,6 +44,7 @@ from stompauth.version import __version__
 
 __all__ = [
     "BadToken",
+    "BrokerRelay",
     "Cluster",
     "ControlResource",
     "Decision",

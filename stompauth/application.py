@@ -614,16 +614,19 @@ class Revoked:
 class StompAuthService(Service):
     """Runs what an application has to run; its stop ends the sessions in good order.
 
+    A broker that is a service (:class:`twisted.application.service.IService`) starts with it, and
+    stops when the sessions have ended.
+
     :ivar application: whose it is.
     """
 
     def __init__(self, application: StompAuth) -> None:
         self.application = application
         self._keys = application._keys
-        broker: Any = application._broker
-        self._broker = broker if IService.providedBy(broker) else None
         tickets = application._tickets
         self._tickets = tickets if isinstance(tickets, RedisTicketStore) else None
+        broker: Any = application._broker
+        self._broker = broker if IService.providedBy(broker) else None
 
     def startService(self) -> None:
         """Begin to keep the keys fresh, connect to Redis, and let clients in."""
@@ -641,7 +644,8 @@ class StompAuthService(Service):
     def stopService(self) -> Deferred[None]:
         """End every session with ``shutdown``.
 
-        :return: fires when all sockets are closed, or after ``limits.close_timeout``.
+        :return: fires when all sockets are closed, or after ``limits.close_timeout``, and a broker
+            that is a service has stopped.
         """
         super().stopService()
         if self._keys is not None:

@@ -141,6 +141,11 @@ class IBroker(Interface):
 
     Methods that may have to wait, for another machine's confirm, return a Deferred then, and None
     when the work is done already. A subscriber may call any of them from within a delivery.
+
+    A broker that needs another machine may lose it: then it ends those whose subscriptions were
+    cut, by :meth:`.Subscriber.end`, and refuses with ``broker-unavailable``. If it is a Twisted
+    service (:class:`twisted.application.service.IService`), the application starts it, and stops it
+    when all sessions have ended.
     """
 
     def subscribe(subscription: Subscription) -> Awaitable[None] | None:

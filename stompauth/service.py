@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import MultiService, Service
 from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
@@ -29,6 +29,7 @@ from stompauth.identity.logout import LogoutVerifier
 from stompauth.identity.verifier import JWTVerifier
 from stompauth.ops.resource import OpsSite
 from stompauth.redis import read_password
+from stompauth.relay.broker import BrokerRelay
 from stompauth.reload import Reload, ReloadOnSignal
 from stompauth.tickets.memory import MemoryTicketStore
 from stompauth.tickets.redis import RedisTicketStore
@@ -175,8 +176,22 @@ def make_cluster(cluster: ClusterConfig, reactor: Any) -> Cluster:
 
 def make_broker(
     broker: BrokerConfig, limits: Limits, reactor: Any
-) -> SimpleBroker | DistributedBroker:
-    """Make the broker of a ``[broker]`` section."""
+) -> SimpleBroker | DistributedBroker | BrokerRelay:
+    """Make the broker of a ``[broker]`` section.
+
+    :raises OSError: the file of a password has gone.
+    :raises ValueError: it does not hold one line.
+    """
+    if broker.kind == "relay":
+        return BrokerRelay(
+            clientFromString(reactor, broker.endpoint),
+            login=broker.login,
+            passcode=read_password(broker.passcode_file),
+            host=broker.host,
+            receipt_timeout=broker.receipt_timeout,
+            limits=limits,
+            clock=reactor,
+        )
     if not broker.bus:
         return SimpleBroker(limits=limits, clock=reactor)
     bus = RedisBus(

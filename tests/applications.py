@@ -69,7 +69,7 @@ class Application:
             audience=AUDIENCE,
             clock=self.clock,
         )
-        self.broker = SimpleBroker(limits=limits, clock=self.clock)
+        self.broker = settings.pop("broker", None) or SimpleBroker(limits=limits, clock=self.clock)
         self.stompauth = StompAuth(
             verifier=self.verifier,
             tickets=self.tickets,

@@ -834,12 +834,6 @@ class RefusalTests(ConfigCase):
         path.write_bytes(b"something")
         asked: dict[str, dict[str, object]] = {
             "workers": {"workers": 2},
-            "broker.kind": {
-                "broker__kind": "relay",
-                "broker__endpoint": "tls:rabbit.example.com:61614",
-                "broker__login": "chat",
-                "broker__passcode_file": str(path),
-            },
         }
         for key in NOT_YET:
             found = self.refused(changed(**asked[key]))
@@ -869,6 +863,21 @@ class RefusalTests(ConfigCase):
             ({"broker__bus": "redis://chat@127.0.0.1"}, "broker.bus"),
         ]:
             self.assert_refused({**bus, **more}, where)
+
+    def test_relay(self) -> None:
+        """RL-6: a broker is reached by an endpoint that checks whom it speaks to, or says so."""
+        path = self.directory() / "file"
+        path.write_bytes(b"something")
+        relay: dict[str, object] = {
+            "broker__kind": "relay",
+            "broker__endpoint": "tls:rabbit.example.com:61614",
+            "broker__login": "chat",
+            "broker__passcode_file": str(path),
+        }
+        self.assertEqual(from_mapping(changed(**relay), Path()).broker.kind, "relay")
+        self.assert_refused({**relay, "broker__bus": "redis://127.0.0.1"}, "broker.bus")
+        for endpoint in ("rabbit.example.com:61614", "ssl:rabbit.example.com:61614", "tls:", "tls"):
+            self.assert_refused({**relay, "broker__endpoint": endpoint}, "broker.endpoint")
 
     def test_redis(self) -> None:
         """OP-2: a password does not belong into a URL, and is not repeated when it is there."""

@@ -39,7 +39,7 @@ LAYERS = (
     ("stompauth.interceptors",),
     ("stompauth.session",),
     ("stompauth.cluster",),
-    ("stompauth.client", "stompauth.handlers", "stompauth.handshake"),
+    ("stompauth.client", "stompauth.handlers", "stompauth.handshake", "stompauth.relay"),
     ("stompauth.application", "stompauth.control"),
     ("stompauth.config", "stompauth.ops", "stompauth.testing"),
     ("stompauth.reload",),

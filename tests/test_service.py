@@ -21,10 +21,12 @@ from stompauth.broker.simple import SimpleBroker
 from stompauth.config import BrokerConfig, load
 from stompauth.interceptors.authenticate import Authenticate
 from stompauth.interceptors.authorize import Authorize
+from stompauth.relay.broker import BrokerRelay
 from stompauth.service import (
     ListeningService,
     describe,
     make_application,
+    make_broker,
     make_service,
     make_verifier,
 )
@@ -328,3 +330,26 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertEqual(set(application.resources()), {b"/authenticate/token", b"/ws"})
         self.assertIsInstance(application.chain.interceptors[0], Authenticate)
         self.assertIsInstance(application.chain.interceptors[-1], Authorize)
+
+    def test_relay(self) -> None:
+        """RL-1: a relay logs in as the configuration says, with what is in the passcode's file."""
+        passcode_file = Path(self.mktemp())
+        passcode_file.write_text("correct horse\n", "utf-8")
+        broker = replace(
+            self.config.broker,
+            kind="relay",
+            endpoint="tcp:192.0.2.7:61613",
+            login="chat",
+            passcode_file=str(passcode_file),
+            host="tests",
+        )
+        relay = make_broker(broker, self.config.limits, self.reactor)
+        assert isinstance(relay, BrokerRelay)
+        relay.startService()
+        (host, port, factory, _, _), *_ = self.reactor.tcpClients
+        self.assertEqual((host, port), ("192.0.2.7", 61613))
+        protocol = factory.buildProtocol(None)
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        lines = transport.value().decode().splitlines()
+        self.assertEqual({"login:chat", "passcode:correct horse", "host:tests"} - set(lines), set())

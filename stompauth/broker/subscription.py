@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from stompauth.authorization.destination import Destination
     from stompauth.broker.message import Message
+    from stompauth.errors import Refused
 
 
 class Subscriber(Protocol):
@@ -38,6 +39,9 @@ class Subscriber(Protocol):
 
         The session ends, so that the client knows.
         """
+
+    def end(self, reason: Refused) -> None:
+        """The broker can serve the session no more, which ends with that code."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,11 @@ _PREFIX: Final = "/temp-queue/reply."
 _NAME: Final = re.compile(re.escape(_PREFIX) + "[0-9a-f]{32}")
 
 
+def is_reply_name(path: str) -> bool:
+    """Whether it looks like a name that others reply to."""
+    return _NAME.fullmatch(path) is not None
+
+
 class ReplyNames:
     """Which session and path a name stands for.
 
@@ -57,7 +62,7 @@ class ReplyNames:
         :raises Refused: ``no-such-destination`` for what no name ever looks like.
         """
         owner = self._owners.get(name)
-        if owner is None and not _NAME.fullmatch(name):
+        if owner is None and not is_reply_name(name):
             raise Refused("no-such-destination")
         return owner
 

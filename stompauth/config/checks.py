@@ -150,6 +150,13 @@ def _check_store(text: str) -> None:
         RedisURL.parse(text)
 
 
+def _check_upstream(text: str) -> None:
+    kind, _, rest = text.partition(":")
+    if kind not in ("tls", "tcp", "unix") or not rest:
+        # ssl: would be one, too, but it believes every certificate.
+        raise ValueError("must be an endpoint that begins with tls:, tcp: or unix:")
+
+
 def _check_heartbeat(seconds: float) -> None:
     if 0 < seconds < 1:
         raise ValueError("must be 0, or at least 1")
@@ -164,6 +171,7 @@ _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "tickets.store": _check_store,
     "websocket.origins": _check_origin,
     "limits.heartbeat": _check_heartbeat,
+    "broker.endpoint": _check_upstream,
     "broker.bus": RedisURL.parse,
     "cluster.url": RedisURL.parse,
     "authorization.http": lambda url: _check_url(url, "https", "http"),

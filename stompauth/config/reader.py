@@ -32,7 +32,6 @@ _DEFAULTS: Final = Config()
 #: What this version cannot do yet: the key, and which of its values ask for it.
 NOT_YET: Final[dict[str, Callable[[Any], bool]]] = {
     "workers": lambda workers: workers > 1,
-    "broker.kind": lambda kind: kind == "relay",
 }
 
 #: What cannot be empty. Where it has a default, leaving it out is fine.

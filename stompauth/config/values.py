@@ -95,10 +95,10 @@ class WebSocketConfig(WebSocketSettings):
 class BrokerConfig:
     """Who delivers (``[broker]``).
 
-    :ivar kind: ``"simple"``: this process delivers. ``"relay"``: a STOMP broker does, *not yet*.
-    :ivar endpoint: With a relay: the broker, as ``tls:rabbit.example.com:61614``.
+    :ivar kind: ``"simple"``: this process delivers. ``"relay"``: RabbitMQ does, for all nodes.
+    :ivar endpoint: With a relay: the broker, as ``tls:rabbit.example.com:61614``; or ``tcp:``.
     :ivar login: With a relay: our login.
-    :ivar passcode_file: With a relay: our passcode.
+    :ivar passcode_file: With a relay: our passcode, the same on all nodes.
     :ivar host: With a relay: the virtual host.
     :ivar receipt_timeout: (s) With a relay: how long the broker may take to confirm, from 0.1 on.
     :ivar bus: ``"redis://[user@]host[:port]"``, with TLS ``"rediss://..."``, carries topics and

@@ -333,6 +333,22 @@ class ClientConnection(_Connection):
         return data
 
 
+class PersistentClientConnection(ClientConnection):
+    """The client's end, towards a server that goes on after an ERROR.
+
+    STOMP 1.2 ("ERROR") has the server close the connection. RabbitMQ does not do so after each, and
+    sends some that are of no consequence; so it is for the caller to decide.
+    """
+
+    __slots__ = ()
+
+    _peer_frames = {
+        **_SERVER_FRAMES,
+        State.CONNECTED: {**_SERVER_FRAMES[State.CONNECTED], "ERROR": State.CONNECTED},
+        State.DISCONNECTING: {**_SERVER_FRAMES[State.DISCONNECTING], "ERROR": State.DISCONNECTING},
+    }
+
+
 def _split_versions(accept_version: str) -> set[str]:
     return {version.strip(" ") for version in accept_version.split(",")}
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stompauth.broker.subscription import Delivery
+    from stompauth.errors import Refused
 
 
 class Receiver:
@@ -20,6 +21,7 @@ class Receiver:
     :ivar deliveries: everything that it got, with the subscription.
     :ivar overflows: the subscriptions that it was told have overflowed.
     :ivar lost: the subscriptions that it was told have missed something.
+    :ivar ends: the reasons for which the broker has ended it.
     :ivar on_delivery: called with each subscription and delivery, after it was written down.
     :ivar on_overflow: called with each subscription that overflows.
     """
@@ -30,6 +32,7 @@ class Receiver:
         self.deliveries: list[tuple[Subscription, Delivery]] = []
         self.overflows: list[Subscription] = []
         self.lost: list[Subscription] = []
+        self.ends: list[Refused] = []
         self.on_delivery: Callable[[Subscription, Delivery], object] = lambda *_: None
         self.on_overflow: Callable[[Subscription], object] = lambda *_: None
 
@@ -43,6 +46,9 @@ class Receiver:
 
     def unavailable(self, subscription: Subscription) -> None:
         self.lost.append(subscription)
+
+    def end(self, reason: Refused) -> None:
+        self.ends.append(reason)
 
     def subscription(self, path: str, ack: str = "auto", prefetch: int = 0) -> Subscription:
         """A subscription of this session, which no broker knows yet."""

@@ -7,7 +7,7 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.authorization.destination import Destination, Kind
-from stompauth.broker.temporary import ReplyNames
+from stompauth.broker.temporary import ReplyNames, is_reply_name
 from stompauth.errors import Refused
 
 
@@ -26,6 +26,12 @@ class ReplyNamesTests(SynchronousTestCase):
         self.assertTrue(re.fullmatch(r"/temp-queue/reply\.[0-9a-f]{32}", name))
         self.assertEqual(Destination.parse(name).kind, Kind.TEMP_QUEUE)
         self.assertEqual(self.names.owner(name), ("s1", "/temp-queue/x"))
+
+    def test_form(self) -> None:
+        """A name can be told from what a session calls its own queue."""
+        self.assertTrue(is_reply_name(self.names.name("s1", "/temp-queue/x")))
+        for path in ("/temp-queue/x", "/temp-queue/reply.x", "/queue/reply." + "0" * 32):
+            self.assertFalse(is_reply_name(path))
 
     def test_one_each(self) -> None:
         """A queue has one name, and one of another session or another name has another."""

@@ -109,14 +109,10 @@ def test_not_yet(tmp_path: Path) -> None:
     """What the server does not do yet is refused when it is asked for, not ignored."""
     wishes = """
         workers = 2
-        cluster = { url = "redis://127.0.0.1:6379/0" }
-        broker = { kind = "relay", endpoint = "tcp:127.0.0.1:61613" }
-        ops = { listen = ["tcp:8082:interface=127.0.0.1"] }
     """
     checked = check(wishes + README["toml"][0], tmp_path)
     assert checked.returncode == 1
-    for path in ("workers", "cluster.url", "broker.kind", "ops.listen"):
-        assert path in checked.stderr
+    assert "workers" in checked.stderr
 
 
 def test_embedding() -> None:

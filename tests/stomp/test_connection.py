@@ -7,7 +7,12 @@ import contextlib
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.errors import LocalProtocolError, RemoteProtocolError
-from stompauth.stomp.connection import ClientConnection, ServerConnection, State
+from stompauth.stomp.connection import (
+    ClientConnection,
+    PersistentClientConnection,
+    ServerConnection,
+    State,
+)
 from stompauth.stomp.decoder import DecoderLimits
 from stompauth.stomp.encoder import encode
 from stompauth.stomp.frame import (
@@ -435,6 +440,28 @@ class SessionTests(ConnectionTestCase):
             (server_in(State.CONNECTING, "1.2"), b"receipt-id:a\\c\\\\b\nx:1\\n2\n"),
         ):
             self.assertEqual(connection.error(headers, b""), b"ERROR\n%b\n\0" % written)
+
+
+class PersistentClientTests(ConnectionTestCase):
+    """A client whose server goes on after an ERROR."""
+
+    def test_error(self) -> None:
+        """What comes after the ERROR is read, and frames can be sent; before CONNECTED it ends."""
+        client = PersistentClientConnection(LIMITS)
+        client.connect({})
+        client.receive_data(b"CONNECTED\nversion:1.2\n\n\0ERROR\nmessage:x\n\n\0")
+        client.receive_data(b"RECEIPT\nreceipt-id:1\n\n\0")
+        commands = [frame.command for frame in iter(client.next_frame, None)]
+        self.assertEqual(commands, ["CONNECTED", "ERROR", "RECEIPT"])
+        client.send(Frame("DISCONNECT"))
+        client.receive_data(b"ERROR\nmessage:x\n\n\0")
+        self.assertEqual([frame.command for frame in iter(client.next_frame, None)], ["ERROR"])
+        self.assertIs(client.state, State.DISCONNECTING)
+        early = PersistentClientConnection(LIMITS)
+        early.connect({})
+        early.receive_data(b"ERROR\nmessage:x\n\n\0")
+        early.next_frame()
+        self.assertIs(early.state, State.CLOSED)
 
 
 class ClientTests(ConnectionTestCase):

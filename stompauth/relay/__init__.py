@@ -1,0 +1,1 @@
+"""The broker relay: messages by way of RabbitMQ, over STOMP."""
