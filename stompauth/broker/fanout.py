@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 #: Deliveries that one turn of the reactor makes at most, before others have theirs.
-SLICE: Final = 256
+SLICE: Final = 4096
+
+#: Seconds after which a turn makes no more of them, and after how many it looks at the clock.
+TURN: Final = 0.0025
+STEP: Final = 256
 
 
 def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int) -> None:
@@ -81,22 +85,24 @@ class FanOuts:
         :return: None when that is done, else a Deferred that fires when it is.
         """
         clock = self._clock()
-        if clock is None or (not self._waiting and len(targets) <= SLICE):
+        if clock is None or (not self._waiting and len(targets) <= STEP):
             fan_out(message, targets, self.limit)
             return None
         fan = _FanOut(message, targets)
         self._waiting.append(fan)
         if len(self._waiting) == 1 and not self._is_running:
             self._run(clock)
-        return fan.done
+        return None if fan.done.called else fan.done
 
     def _run(self, clock: IReactorTime) -> None:
         rest = SLICE
+        begun = clock.seconds()
         self._is_running = True
         finished = []
-        while self._waiting and rest:
+        # The clock is the wall's, and may be set back: there is a bound without it.
+        while self._waiting and rest > 0 and clock.seconds() - begun < TURN:
             fan = self._waiting[0]
-            piece = fan.targets[fan.position : fan.position + rest]
+            piece = fan.targets[fan.position : fan.position + min(STEP, rest)]
             fan.position += len(piece)
             rest -= len(piece)
             fan_out(fan.message, piece, self.limit)

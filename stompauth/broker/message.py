@@ -61,6 +61,9 @@ class Message:
     :ivar sender_session: the id of the session that sent it, or None.
     :ivar expires: seconds since the epoch, from when on nobody gets it; None for never.
     :ivar retain: whether its topic keeps it for later subscribers; nothing but a topic looks.
+    :ivar framed: the octets that a session has sent last of it, for others to send them again.
+    :ivar framed_for: the audience whose octets they are, as :attr:`.Subscription.audience`; empty
+        for nobody's.
     :ivar shown: the ``destination`` header that receivers see. The broker sets it where that is
         not the destination: for what somebody else sees under another name.
     """
@@ -71,6 +74,8 @@ class Message:
         "body",
         "destination",
         "expires",
+        "framed",
+        "framed_for",
         "headers",
         "message_id",
         "retain",
@@ -102,6 +107,8 @@ class Message:
         self.shown = destination.path
         self._size: int | None = None
         self._template: MessageTemplate | None = None
+        self.framed = b""
+        self.framed_for = ""
 
     def __repr__(self) -> str:
         # Headers and bodies may hold secrets, and reprs end in logs.
@@ -130,6 +137,8 @@ class Message:
         What waits for an ACK, or is retained, would hold its octets several times.
         """
         self._template = None
+        self.framed = b""
+        self.framed_for = ""
 
     def has_expired(self, now: Callable[[], float]) -> bool:
         """Whether nobody may get it any more.

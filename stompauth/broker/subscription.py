@@ -68,6 +68,8 @@ class Subscription:
     :ivar prefetch: how many messages of a queue it holds unacknowledged at most; 0 for any number.
     :ivar subscriber: whose it is.
     :ivar token: short, and unique in the session; set and used by the session.
+    :ivar audience: what all subscriptions have in common that get the same octets of a message, or
+        None if its deliveries differ; set and used by the session.
     :ivar unacked: what was delivered and is not acknowledged yet, by message id, in the order of
         the deliveries. The broker keeps it; it stays empty in ``auto``.
     :ivar active: whether the broker delivers to it. The broker keeps it.
@@ -80,6 +82,7 @@ class Subscription:
     prefetch: int
     subscriber: Subscriber
     token: str = ""
+    audience: str | None = None
     unacked: dict[str, Delivery] = field(default_factory=dict, repr=False)
     active: bool = False
     paused: bool = False

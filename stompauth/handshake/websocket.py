@@ -28,10 +28,13 @@ from stompauth.errors import Denied
 from stompauth.handshake.admission import HandshakeRequest
 from stompauth.handshake.responses import NotFound
 from stompauth.handshake.site import StrictHTTPChannel
+from stompauth.session.outbound import OutboundBuffer
 from stompauth.settings import Limits, WebSocketSettings
 from stompauth.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from autobahn.websocket.types import ConnectionRequest
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
     from stompauth.handshake.address import ClientAddress
     from stompauth.handshake.admission import Admission, AdmissionPolicy
+    from stompauth.session.outbound import Outbound
     from stompauth.session.session import Session, SessionFactory
 
 #: A WebSocket message may be longer than a STOMP frame by so much.
@@ -235,11 +239,14 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
 
     # What the session does: stompauth.session.outbound.WebSocketTransport.
 
-    def send(self, data: bytes, *, binary: bool) -> None:
-        """Send a message, unless the closing handshake has begun."""
+    def outbound(self, limit: int, overflowed: Callable[[], None]) -> Outbound:
+        """Make the session's way out."""
+        return OutboundBuffer(self._send_frame, limit, overflowed, self.factory.clock)
+
+    def _send_frame(self, frame: bytes) -> None:
+        # Nothing may stand behind a close frame.
         if self.state == self.STATE_OPEN:
-            # sendMessage() would hold the answer to the limit on what comes in.
-            self.sendFrame(2 if binary else 1, data)
+            self.sendData(frame)
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake."""
@@ -250,9 +257,9 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
         """Close, whoever wanted it; nothing is delivered to the session from here on."""
-        super().sendCloseFrame(code, reasonUtf8, isReply)
         if self._session is not None:
-            self._session.connection_lost()
+            self._session.closing()
+        super().sendCloseFrame(code, reasonUtf8, isReply)
 
     def abort(self) -> None:
         """Cut the connection off."""

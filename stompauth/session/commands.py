@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import intern
 from typing import TYPE_CHECKING, Final
 
 from stompauth.authorization.destination import Destination, Kind
@@ -126,6 +127,7 @@ class Commands:
             prefetch=_prefetch(headers.get("prefetch-count"), limits.prefetch),
             subscriber=self._session,
             token=str(self._tokens),
+            audience=self._audience(key, ack),
         )
         # A retained message or a queue's backlog may come back from within subscribe().
         self.subscriptions[key] = self._by_token[subscription.token] = subscription
@@ -143,6 +145,12 @@ class Commands:
             return self._subscribed_later(subscription, waiting)
         self._tell_subscribed(subscription)
         return None
+
+    def _audience(self, key: str, ack: str) -> str | None:
+        version = self._session.version
+        if self._factory.chain.has_outbound or (version == "1.2" and ack != "auto"):
+            return None
+        return intern(f"{version} {key}")
 
     async def _subscribed_later(self, subscription: Subscription, waiting: Awaitable[None]) -> None:
         try:

@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.interfaces import IReactorTime
+
+
+def websocket_frame(data: bytes, *, binary: bool = False) -> bytes:
+    """A whole message, as a server sends it: one frame, without a mask (RFC 6455 section 5.2)."""
+    opcode = 0x82 if binary else 0x81
+    length = len(data)
+    if length < 126:
+        return b"%c%c%b" % (opcode, length, data)
+    if length < 65536:
+        return struct.pack("!BBH", opcode, 126, length) + data
+    return struct.pack("!BBQ", opcode, 127, length) + data
+
+
+class Outbound(Protocol):
+    """The way out of one session.
+
+    :ivar is_blocked: whether the client takes no more for now.
+    :ivar written_at: when something was last written, in seconds; 0 for never.
+    """
+
+    is_blocked: bool
+    written_at: float
+
+    def write(self, frame: bytes) -> None:
+        """Send a frame of the WebSocket, or keep it, in order.
+
+        A frame that does not fit is lost, and none after it is taken: the session is told that,
+        and has to end.
+        """
+
+    def block(self) -> None:
+        """The client takes no more for now."""
+
+    def unblock(self) -> None:
+        """The client takes more; it may block again at any frame."""
+
+    def discard(self) -> None:
+        """Forget what is kept."""
+
+    def end(self) -> None:
+        """Keep nothing from here on, blocked or not: the session is about to close."""
+
 
 class WebSocketTransport(Protocol):
     """The open WebSocket under a session."""
 
-    def send(self, data: bytes, *, binary: bool) -> None:
-        """Send a message."""
+    def outbound(self, limit: int, overflowed: Callable[[], None]) -> Outbound:
+        """Make the way out.
+
+        :param limit: bytes that are kept at most while it is blocked; 0 means no limit.
+        :param overflowed: called when a frame does not fit.
+        """
 
     def close(self, code: int, reason: str) -> None:
-        """Begin the closing handshake; what was sent before goes out before it."""
+        """Begin the closing handshake; what was written before goes out before it."""
 
     def pause_reading(self) -> None:
         """Read nothing more until :meth:`resume_reading`."""
@@ -26,59 +74,78 @@ class WebSocketTransport(Protocol):
 
 
 class OutboundBuffer:
-    """Hands frames to the transport while it takes them, and keeps them, in order, while not.
+    """Hands frames on while they are taken, and keeps them while not; an :class:`Outbound`.
 
-    :param transport: the WebSocket.
+    :param send: takes frames.
     :param limit: bytes that are kept at most; 0 means no limit.
-    :param overflowed: called when a frame does not fit. That frame is lost, and none after it is
-        taken: the session has to end.
-    :ivar is_blocked: whether the transport takes no more for now.
+    :param overflowed: called when a frame does not fit.
+    :param clock: tells when something was written.
     :ivar size: bytes that are kept.
     """
 
-    __slots__ = ("_limit", "_overflowed", "_transport", "_waiting", "is_blocked", "size")
+    __slots__ = (
+        "_clock",
+        "_has_ended",
+        "_limit",
+        "_overflowed",
+        "_send",
+        "_waiting",
+        "is_blocked",
+        "size",
+        "written_at",
+    )
 
     def __init__(
-        self, transport: WebSocketTransport, limit: int, overflowed: Callable[[], None]
+        self,
+        send: Callable[[bytes], None],
+        limit: int,
+        overflowed: Callable[[], None],
+        clock: IReactorTime,
     ) -> None:
-        self._transport = transport
+        self._send = send
         self._limit = limit
         self._overflowed = overflowed
-        self._waiting: deque[tuple[bytes, bool]] = deque()
+        self._clock = clock
+        self._waiting: deque[bytes] = deque()
+        self._has_ended = False
         self.is_blocked = False
         self.size = 0
+        self.written_at = 0.0
 
-    def write(self, data: bytes, *, binary: bool = False) -> None:
+    def write(self, frame: bytes) -> None:
         """Send the frame, or keep it."""
-        if not self.is_blocked:
-            self._transport.send(data, binary=binary)
+        if not self.is_blocked or self._has_ended:
+            self.written_at = self._clock.seconds()
+            self._send(frame)
             return
-        if self._limit and self.size + len(data) > self._limit:
+        if self._limit and self.size + len(frame) > self._limit:
             self._overflowed()
             return
-        self._waiting.append((data, binary))
-        self.size += len(data)
+        self._waiting.append(frame)
+        self.size += len(frame)
 
     def block(self) -> None:
-        """The transport takes no more for now."""
+        """See :meth:`Outbound.block`."""
         self.is_blocked = True
 
     def unblock(self) -> None:
-        """The transport takes more; it may block again at any frame."""
+        """See :meth:`Outbound.unblock`."""
         self.is_blocked = False
         while self._waiting and not self.is_blocked:
-            data, binary = self._waiting.popleft()
-            self.size -= len(data)
-            self._transport.send(data, binary=binary)
-
-    def flush(self) -> None:
-        """Hand everything to the transport, blocked or not: the session is about to close."""
-        while self._waiting:
-            data, binary = self._waiting.popleft()
-            self._transport.send(data, binary=binary)
-        self.size = 0
+            self._send_first()
 
     def discard(self) -> None:
-        """Forget what is kept."""
+        """See :meth:`Outbound.discard`."""
         self._waiting.clear()
         self.size = 0
+
+    def end(self) -> None:
+        """See :meth:`Outbound.end`."""
+        self._has_ended = True
+        while self._waiting:
+            self._send_first()
+
+    def _send_first(self) -> None:
+        frame = self._waiting.popleft()
+        self.size -= len(frame)
+        self._send(frame)

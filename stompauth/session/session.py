@@ -17,7 +17,7 @@ from stompauth.interceptors.authenticate import RENEWAL
 from stompauth.session.commands import Commands
 from stompauth.session.deadlines import Deadlines
 from stompauth.session.events import Events
-from stompauth.session.outbound import OutboundBuffer
+from stompauth.session.outbound import websocket_frame
 from stompauth.session.refusals import error_frame, notice_frame
 from stompauth.session.registry import SessionRegistry
 from stompauth.session.throttle import Throttle
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from stompauth.identity.principal import Principal
     from stompauth.interceptors.chain import Chain
     from stompauth.interfaces import IBroker
-    from stompauth.session.outbound import WebSocketTransport
+    from stompauth.session.outbound import Outbound, WebSocketTransport
     from stompauth.tickets.grant import TicketGrant
 
 #: Seconds before its token's end at which a session is said to be expiring.
@@ -197,7 +197,7 @@ class Session:
             DecoderLimits(limits.frame_before_connect, limits.headers, limits.header_line),
             limits.heartbeat,
         )
-        self._outbound = OutboundBuffer(transport, limits.send_buffer, self._overflowed)
+        self._outbound: Outbound = transport.outbound(limits.send_buffer, self._overflowed)
         self._deadlines = Deadlines(factory.clock, self._passed)
         self._commands = Commands(self, factory)
         self._waiting: Deferred[None] | None = None
@@ -318,6 +318,11 @@ class Session:
         self._outbound.unblock()
         if not self._outbound.is_blocked:
             self._factory.broker.resume(self.subscriptions)
+
+    def closing(self) -> None:
+        """The WebSocket is about to begin, or to answer, the closing handshake."""
+        self._outbound.end()
+        self.connection_lost()
 
     def connection_lost(self) -> None:
         """The WebSocket is gone, or closes for another reason than the session's."""
@@ -513,22 +518,27 @@ class Session:
 
     def deliver(self, subscription: Subscription, delivery: Delivery) -> None:
         """Send a MESSAGE to one of the session's subscriptions."""
+        message = delivery.message
+        if message.framed_for == subscription.audience and delivery.count == 1:
+            if not self._ended:
+                self._outbound.write(message.framed)
+            return
         if self._ended:
             return
         ack = self._commands.acknowledgement(subscription, delivery)
-        message = delivery.message
         subscription_id = subscription.client_id
         if not self._factory.chain.has_outbound:
             template = message.template
-            self._write(
-                template.encode(
-                    self.version, subscription_id, ack=ack, delivery_count=delivery.count
-                ),
-                binary=not template.is_text,
+            data = template.encode(
+                self.version, subscription_id, ack=ack, delivery_count=delivery.count
             )
+            frame = websocket_frame(data, binary=not template.is_text)
+            if subscription.audience is not None and delivery.count == 1:
+                message.framed, message.framed_for = frame, subscription.audience
+            self._outbound.write(frame)
             return
-        frame = message.frame(subscription_id, ack=ack, delivery_count=delivery.count)
-        self._factory.chain.outbound(frame, self, self.send)
+        shown = message.frame(subscription_id, ack=ack, delivery_count=delivery.count)
+        self._factory.chain.outbound(shown, self, self.send)
 
     def overflow(self, subscription: Subscription) -> None:
         """A subscription holds more unacknowledged messages than it may."""
@@ -545,10 +555,7 @@ class Session:
             self._write(data, binary=not is_text(frame.body))
 
     def _write(self, data: bytes, *, binary: bool = False) -> None:
-        self._outbound.write(data, binary=binary)
-        heartbeat = self._connection.heartbeat
-        if heartbeat is not None:
-            heartbeat.sent(self._factory.clock.seconds())
+        self._outbound.write(websocket_frame(data, binary=binary))
 
     def _notify(self, refused: Refused, frame: Frame, receipt: str | None) -> bool:
         """Tell of a refused frame without ending the session, if there is somebody to tell."""
@@ -596,8 +603,10 @@ class Session:
         if heartbeat.is_dead(now) and not self._held and not self._is_paused:
             self.end("heartbeat-timeout")
             return
+        heartbeat.sent(self._outbound.written_at)
         if heartbeat.send_due(now):
             self._write(b"\n")
+            heartbeat.sent(now)
         delay = heartbeat.next_check(now)
         if delay is not None:
             self._deadlines.set("heartbeat", max(delay, 0.05))
@@ -615,10 +624,9 @@ class Session:
         refused = Refused(reason) if isinstance(reason, str) else reason
         if refused.code == "slow-consumer":
             self._outbound.discard()
-        self._outbound.flush()
+        self._outbound.end()
         frame = error_frame(refused, receipt)
-        data = self._connection.error(frame.headers, frame.body)
-        self._transport.send(data, binary=False)
+        self._write(self._connection.error(frame.headers, frame.body))
         self._close(refused.consequence.close, refused.code)
 
     def end_when_idle(self, code: str) -> None:
@@ -634,7 +642,7 @@ class Session:
 
     def _close(self, status: int, reason: str) -> None:
         self._ended = True
-        self._outbound.flush()
+        self._outbound.end()
         self._transport.close(status, reason)
         self._finish(reason or "disconnected")
 

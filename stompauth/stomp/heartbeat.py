@@ -52,8 +52,9 @@ class HeartBeat:
         self._received_at = math.inf
 
     def sent(self, now: float) -> None:
-        """Something was sent; any bytes will do."""
-        self._sent_at = now
+        """Something was sent then; any bytes will do. An earlier time than known is no news."""
+        if self._sent_at == math.inf or now > self._sent_at:
+            self._sent_at = now
 
     def received(self, now: float) -> None:
         """Something was received; any bytes will do."""

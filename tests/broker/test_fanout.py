@@ -152,6 +152,7 @@ class FanOutsTests(SynchronousTestCase):
     def test_in_an_application(self) -> None:
         """The sender's receipt comes when all have it; others are served between the slices."""
         self.patch(fanout, "SLICE", 3)
+        self.patch(fanout, "STEP", 3)
         application = Application()
         subscriptions = []
         for n in range(4):

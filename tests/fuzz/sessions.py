@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from stompauth.authorization.rules import Rules, allow, deny
 from stompauth.errors import LocalProtocolError, Refused, RemoteProtocolError
 from stompauth.interceptors.interceptor import Interceptor
+from stompauth.session.outbound import OutboundBuffer
 from stompauth.settings import Limits
 from stompauth.stomp.decoder import DecoderLimits, FrameDecoder
 from stompauth.stomp.encoder import encode
@@ -19,8 +20,11 @@ from stompauth.tickets.grant import TicketGrant
 from tests.applications import ISSUER, NOW, RULES, Application, token
 from tests.fuzz.choices import Choices
 from tests.fuzz.log import no_failures
+from tests.wire import read_frame
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stompauth.session.session import Session
 
 SMALL: Final = Limits(
@@ -155,6 +159,7 @@ class Client:
     def __init__(self, application: Application, user: str, version: str) -> None:
         self.user = user
         self.version = version
+        self.clock = application.clock
         self.frames: list[Frame] = []
         self.closed: int | None = None
         self.free = ["1", "2", "3", "4"]
@@ -184,9 +189,18 @@ class Client:
         while self._ahead and not self._paused:
             self.session.data_received(self._ahead.pop(0))
 
-    def send(self, data: bytes, *, binary: bool) -> None:
+    def outbound(self, limit: int, overflowed: Callable[[], None]) -> OutboundBuffer:
+        """Make the session's way out."""
+        return OutboundBuffer(self._sent_frame, limit, overflowed, self.clock)
+
+    def _sent_frame(self, frame: bytes) -> None:
         """Take what the session sends, and see that it may send it."""
         assert self.closed is None, "there is nothing behind the close"
+        whole = read_frame(frame)
+        assert whole is not None
+        opcode, data, rest = whole
+        assert not rest
+        binary = opcode == 2
         assert binary or data.decode() is not None
         self._decoder.feed(data)
         while (frame := self._decoder.next_frame()) is not None:
