@@ -18,6 +18,7 @@ from stompauth.broker.message import Message
 from stompauth.cluster.cluster import both
 from stompauth.cluster.node import Node
 from stompauth.counters import Counters
+from stompauth.fastio.probes import websocket_factory
 from stompauth.handlers.handlers import Handlers
 from stompauth.handshake.address import ClientAddress
 from stompauth.handshake.admission import AdmissionPolicy
@@ -26,7 +27,7 @@ from stompauth.handshake.logout_resource import LogoutResource
 from stompauth.handshake.origins import OriginPolicy
 from stompauth.handshake.rate import TokenBuckets
 from stompauth.handshake.ticket_resource import TicketResource
-from stompauth.handshake.websocket import StompWebSocketFactory, WebSocketResource
+from stompauth.handshake.websocket import WebSocketResource
 from stompauth.identity.keys import JWKSet
 from stompauth.identity.revocation import RevocableVerifier, Revocations
 from stompauth.interceptors.authenticate import Authenticate
@@ -90,6 +91,7 @@ class StompAuth:
         time, with ``drain``. 0 ends them all at once, with ``shutdown``.
     :param trusted_proxies: networks whose ``X-Forwarded-For`` is believed.
     :param cluster: lets it act together with the same application on other nodes.
+    :param fast_io: whether WebSockets may use :mod:`stompauth.fastio`.
     :raises TypeError: a part does not provide its interface.
 
     :ivar sessions: who is here.
@@ -120,6 +122,7 @@ class StompAuth:
         trusted_proxies: Sequence[str] = (),
         drain_timeout: float = 0,
         cluster: Cluster | None = None,
+        fast_io: bool = True,
     ) -> None:
         parts: list[tuple[Any, object]] = [
             (ITokenVerifier, verifier),
@@ -153,6 +156,7 @@ class StompAuth:
             else OriginPolicy(origins, require=self._websocket_settings.require_origin)
         )
         self._factories: list[StompWebSocketFactory] = []
+        self._websocket_factory = websocket_factory(fast_io)
         self._handshake_interceptors = tuple(handshake_interceptors)
         self._drain_timeout = drain_timeout
         self._addresses = ClientAddress(trusted_proxies)
@@ -231,7 +235,7 @@ class StompAuth:
         """The WebSocket, for exactly the path of its settings; ``/stomp`` by default."""
         settings = self._websocket_settings
         failures = self._ticket_settings.failures_per_address
-        factory = StompWebSocketFactory(
+        factory = self._websocket_factory(
             admission=AdmissionPolicy(
                 tickets=self._tickets,
                 verifier=self._verifier,

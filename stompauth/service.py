@@ -160,6 +160,7 @@ def make_application(
         trusted_proxies=config.trusted_proxies,
         drain_timeout=config.ops.drain_timeout,
         cluster=make_cluster(config.cluster, reactor) if config.cluster.url else None,
+        fast_io=config.fast_io,
     )
 
 

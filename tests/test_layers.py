@@ -40,6 +40,7 @@ LAYERS = (
     ("stompauth.session",),
     ("stompauth.cluster",),
     ("stompauth.client", "stompauth.handlers", "stompauth.handshake", "stompauth.relay"),
+    ("stompauth.fastio",),
     ("stompauth.application", "stompauth.control"),
     ("stompauth.config", "stompauth.ops", "stompauth.testing"),
     ("stompauth.reload",),
@@ -52,7 +53,11 @@ LAYERS = (
 
 #: Libraries that only these modules, and packages, may import.
 KEPT_IN = {
-    "autobahn": ("stompauth.handshake.websocket", "stompauth.client.websocket"),
+    "autobahn": (
+        "stompauth.handshake.websocket",
+        "stompauth.fastio",
+        "stompauth.client.websocket",
+    ),
     "click": ("stompauth.cli",),
     "jwt": ("stompauth.identity", "stompauth.demo", "stompauth.cli"),
     "prometheus_client": ("stompauth.ops.metrics",),

@@ -35,9 +35,14 @@ def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int)
     """
     delivery = Delivery(message)
     held: Delivery | None = None
+    framed, framed_for = message.framed, message.framed_for
     for subscription in subscriptions:
         # A receiver before it may have ended a session.
         if not subscription.active:
+            continue
+        if subscription.audience == framed_for:
+            # The octets are at hand: nothing is left to do but to hand them on.
+            subscription.outlet(framed)
             continue
         if subscription.ack != "auto":
             unacked = subscription.unacked
@@ -49,6 +54,7 @@ def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int)
                 held = Delivery(message.without_content())
             unacked[message.message_id] = held
         subscription.subscriber.deliver(subscription, delivery)
+        framed, framed_for = message.framed, message.framed_for
     message.forget_template()
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stompauth.authorization.destination import Destination
     from stompauth.broker.message import Message
     from stompauth.errors import Refused
@@ -57,6 +59,10 @@ class Delivery:
     place: int = 0
 
 
+def _no_outlet(octets: bytes) -> None:
+    """Whoever sets an audience sets the outlet, too."""
+
+
 @dataclass(slots=True, eq=False)
 class Subscription:
     """What a client asked for in a SUBSCRIBE; equal to itself only.
@@ -68,8 +74,10 @@ class Subscription:
     :ivar prefetch: how many messages of a queue it holds unacknowledged at most; 0 for any number.
     :ivar subscriber: whose it is.
     :ivar token: short, and unique in the session; set and used by the session.
-    :ivar audience: what all subscriptions have in common that get the same octets of a message, or
-        None if its deliveries differ; set and used by the session.
+    :ivar audience: what all subscriptions in ``auto`` have in common that get the same octets of a
+        message; None if its deliveries differ.  Set by the session.
+    :ivar outlet: takes the octets that :attr:`.Message.framed` holds for the audience. Set by the
+        session where there is an audience.
     :ivar unacked: what was delivered and is not acknowledged yet, by message id, in the order of
         the deliveries. The broker keeps it; it stays empty in ``auto``.
     :ivar active: whether the broker delivers to it. The broker keeps it.
@@ -83,6 +91,7 @@ class Subscription:
     subscriber: Subscriber
     token: str = ""
     audience: str | None = None
+    outlet: Callable[[bytes], None] = field(default=_no_outlet, repr=False)
     unacked: dict[str, Delivery] = field(default_factory=dict, repr=False)
     active: bool = False
     paused: bool = False

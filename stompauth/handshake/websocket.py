@@ -149,6 +149,9 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
             # Over TLS a peer that we have hung up on can go on sending; Autobahn would keep it.
             return
         super().dataReceived(data)
+        self._tell_received()
+
+    def _tell_received(self) -> None:
         frames, self._frames = self._frames, 0
         if self._session is not None:
             message = self._messages if self.inside_message else 0
@@ -188,7 +191,7 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
             return
         # The HTTP channel is still the transport's producer.
         self.transport.unregisterProducer()
-        self.transport.registerProducer(self, True)
+        self._open_output()
         try:
             self._session = self.factory.sessions.open(
                 self._admission.grant, self.handshake.address, self, self._admission.attributes
@@ -196,6 +199,9 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         except Exception:
             self._log.failure("a session could not be made")
             self.close(1011, "internal")
+
+    def _open_output(self) -> None:
+        self.transport.registerProducer(self, True)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Give a message to the session."""

@@ -127,8 +127,10 @@ class Commands:
             prefetch=_prefetch(headers.get("prefetch-count"), limits.prefetch),
             subscriber=self._session,
             token=str(self._tokens),
-            audience=self._audience(key, ack),
         )
+        if ack == "auto" and not self._factory.chain.has_outbound:
+            subscription.audience = intern(f"{self._session.version} {key}")
+            subscription.outlet = self._session.outlet
         # A retained message or a queue's backlog may come back from within subscribe().
         self.subscriptions[key] = self._by_token[subscription.token] = subscription
         self._refused.pop(key, None)
@@ -145,12 +147,6 @@ class Commands:
             return self._subscribed_later(subscription, waiting)
         self._tell_subscribed(subscription)
         return None
-
-    def _audience(self, key: str, ack: str) -> str | None:
-        version = self._session.version
-        if self._factory.chain.has_outbound or (version == "1.2" and ack != "auto"):
-            return None
-        return intern(f"{version} {key}")
 
     async def _subscribed_later(self, subscription: Subscription, waiting: Awaitable[None]) -> None:
         try:

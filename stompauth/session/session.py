@@ -246,6 +246,11 @@ class Session:
         """Octets that its client has not taken yet, as far as they wait here."""
         return self._outbound.size
 
+    @property
+    def outlet(self) -> Callable[[bytes], None]:
+        """Takes WebSocket frames."""
+        return self._outbound.write
+
     def require_principal(self) -> Principal:
         """The principal of a connected session.
 
@@ -518,13 +523,9 @@ class Session:
 
     def deliver(self, subscription: Subscription, delivery: Delivery) -> None:
         """Send a MESSAGE to one of the session's subscriptions."""
-        message = delivery.message
-        if message.framed_for == subscription.audience and delivery.count == 1:
-            if not self._ended:
-                self._outbound.write(message.framed)
-            return
         if self._ended:
             return
+        message = delivery.message
         ack = self._commands.acknowledgement(subscription, delivery)
         subscription_id = subscription.client_id
         if not self._factory.chain.has_outbound:

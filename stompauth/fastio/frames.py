@@ -1,0 +1,58 @@
+"""The way in: WebSocket frames that hold a whole message and are right in every point."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from autobahn.websocket.xormasker import create_xor_masker
+
+#: Up to here one operation on long integers unmasks faster than Autobahn's C code with its set-up.
+_SHORT: Final = 1024
+
+
+def read_message(data: bytes, start: int, limit: int) -> tuple[bool, bytes, int] | None:
+    """Read a whole message that stands at a place.
+
+    It is a complete and final frame of text or binary, masked, not compressed, of at most 65,535
+    octets, with its length in the shortest form, and valid UTF-8 if it is text (RFC 6455 sections
+    5.2 and 8.1).
+
+    :param limit: octets that it may have at most; 0 means no limit.
+    :return: whether it is binary, its octets, and the place behind it; None if anything is
+        otherwise, whatever that may be.
+    """
+    held = len(data)
+    if held - start < 6:
+        return None
+    first = data[start]
+    length = data[start + 1] - 0x80
+    if (first != 0x81 and first != 0x82) or length < 0 or length == 127:
+        return None
+    body = start + 6
+    if length == 126:
+        body += 2
+        length = data[start + 2] << 8 | data[start + 3]
+        if length < 126:
+            return None
+    end = body + length
+    if end > held or 0 < limit < length:
+        return None
+    payload = unmask(data[body - 4 : body], data[body:end])
+    if first == 0x82:
+        return True, payload, end
+    if not payload.isascii():
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            return None
+    return False, payload, end
+
+
+def unmask(mask: bytes, payload: bytes) -> bytes:
+    """Take the mask off (RFC 6455 section 5.3)."""
+    length = len(payload)
+    if length > _SHORT:
+        unmasked: bytes = create_xor_masker(mask, length).process(payload)
+        return unmasked
+    key = int.from_bytes((mask * (length // 4 + 1))[:length], "little")
+    return (int.from_bytes(payload, "little") ^ key).to_bytes(length, "little")

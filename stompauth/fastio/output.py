@@ -1,0 +1,261 @@
+"""The way out: a list of frames for each connection, and one send for each list and turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet import tcp
+from twisted.internet.interfaces import IPullProducer
+from twisted.logger import Logger
+from zope.interface import implementer
+
+try:
+    from twisted.internet import unix
+except ImportError:  # pragma: no cover  # not on Windows
+    _DIRECT: tuple[type, ...] = (tcp.Server,)
+else:
+    _DIRECT = (tcp.Server, unix.Server)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from stompauth.fastio.protocol import FastWebSocketProtocol
+
+#: Octets that a list may hold while the client takes all; a longer one is sent at once, and no
+#: send is made of more than this and one frame.
+PIECE: Final = 65536
+
+#: Connections that are written to in one turn at most, before others have theirs.
+SENDS: Final = 512
+
+_UNLIMITED: Final = 1 << 62
+
+
+def socket_of(transport: Any) -> socket | None:
+    """The socket under a transport that does nothing but write to it; else None.
+
+    Over TLS, behind a wrapper as that of the PROXY protocol, or in a test there is none.
+    """
+    if type(transport) in _DIRECT and not transport.TLS:
+        handle: socket = transport.getHandle()
+        return handle
+    return None
+
+
+def is_drained(transport: Any) -> bool:
+    """Whether such a transport has nothing left to write."""
+    return not transport.dataBuffer and not transport._tempDataLen
+
+
+class Turns:
+    """Sends at the end of the reactor's turn what was written in it, some connections in each.
+
+    :param clock: gives turns; the reactor.
+    :ivar clock: likewise.
+    """
+
+    __slots__ = ("_waiting", "clock")
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self.clock = clock
+        self._waiting: list[Output] = []
+
+    def add(self, output: Output) -> None:
+        """Let the output be sent when this turn is over."""
+        if not self._waiting:
+            self.clock.callLater(0, self.run)
+        self._waiting.append(output)
+
+    def run(self) -> None:
+        """Send what the first of them have; the next turn goes on with the others."""
+        outputs = self._waiting
+        self._waiting = outputs[SENDS:]
+        if self._waiting:
+            del outputs[SENDS:]
+            self.clock.callLater(0, self.run)
+        now = self.clock.seconds()
+        for output in outputs:
+            try:
+                output.flush(now)
+            except Exception:
+                self._log.failure("a connection could not be written to")
+                output.abort()
+
+
+@implementer(IPullProducer)
+class Output:
+    """All that goes out on one connection, in order; a :class:`stompauth.session.outbound.Outbound`.
+
+    A list that is short is sent at the end of the turn. What the kernel does not take goes to the
+    transport, and the output is blocked until that has written it: until then the list is bounded.
+
+    :param protocol: whose it is.
+    :ivar size: octets that are kept, those included that the transport was given when it blocked.
+    """
+
+    __slots__ = (
+        "_bound",
+        "_frames",
+        "_has_ended",
+        "_is_registering",
+        "_limit",
+        "_overflowed",
+        "_protocol",
+        "_socket",
+        "_turns",
+        "is_blocked",
+        "size",
+        "written_at",
+    )
+
+    def __init__(self, protocol: FastWebSocketProtocol, turns: Turns) -> None:
+        self._protocol = protocol
+        self._turns = turns
+        self._socket: socket | None = None
+        self._frames: list[bytes] = []
+        self._limit = _UNLIMITED
+        self._overflowed: Callable[[], None] | None = None
+        # What the list may hold for now: PIECE, or the limit while blocked.
+        self._bound = PIECE
+        self._has_ended = False
+        self._is_registering = False
+        self.is_blocked = False
+        self.size = 0
+        self.written_at = 0.0
+
+    def open(self) -> None:
+        """Go straight to the socket from here on, where there is one."""
+        transport = self._protocol.transport
+        self._socket = socket_of(transport)
+        if self._socket is not None and not is_drained(transport):
+            # An answer to an earlier request of this connection.
+            self._wait_for_transport()
+
+    def bind(self, limit: int, overflowed: Callable[[], None]) -> None:
+        """Set what is kept at most while blocked, and what is called beyond it."""
+        self._limit = limit or _UNLIMITED
+        self._overflowed = overflowed
+        if self.is_blocked:
+            self._bound = self._limit
+
+    def write(self, frame: bytes) -> None:
+        """See :meth:`.Outbound.write`."""
+        frames = self._frames
+        if not frames:
+            self._turns.add(self)
+        frames.append(frame)
+        size = self.size = self.size + len(frame)
+        if size > self._bound:
+            self._beyond_bound()
+
+    def _beyond_bound(self) -> None:
+        if not self.is_blocked or self._has_ended:
+            self.flush(self._turns.clock.seconds())
+            return
+        self.size -= len(self._frames.pop())
+        (self._overflowed or self.abort)()
+
+    def flush(self, now: float) -> None:
+        """Send what is kept, unless blocked."""
+        while self._frames and not self.is_blocked:
+            piece = self._take_piece()
+            self.written_at = now
+            if self._socket is None:
+                self.size -= len(piece)
+                # This may block.
+                self._protocol.transport.write(piece)
+                continue
+            try:
+                sent = self._socket.send(piece)
+            except OSError:
+                # The kernel takes nothing now; or the connection is broken, as Twisted will see.
+                sent = 0
+            self.size -= sent
+            if sent < len(piece):
+                self._protocol.transport.write(piece[sent:])
+                self._wait_for_transport()
+                self._protocol.pauseProducing()
+        if self._has_ended:
+            self._hand_over()
+
+    def _take_piece(self) -> bytes:
+        """Take the first frames off the list, PIECE octets or a frame more."""
+        frames = self._frames
+        count = len(frames)
+        if count > 1 and self.size > PIECE:
+            size = count = 0
+            while size < PIECE and count < len(frames):
+                size += len(frames[count])
+                count += 1
+        piece = frames[0] if count == 1 else b"".join(frames[:count])
+        del frames[:count]
+        return piece
+
+    def _wait_for_transport(self) -> None:
+        self.block()
+        # A pull producer is asked for more when the transport has nothing left; once also now.
+        self._is_registering = True
+        self._protocol.transport.registerProducer(self, False)
+        self._is_registering = False
+
+    def resumeProducing(self) -> None:
+        """The transport has written all that it was given."""
+        if self._is_registering:
+            return
+        self._protocol.transport.unregisterProducer()
+        # The list is all that there is now.
+        self.size = sum(map(len, self._frames))
+        self.unblock()
+        if not self.is_blocked:
+            self._protocol.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; the protocol hears of that, too."""
+
+    def block(self) -> None:
+        """See :meth:`.Outbound.block`."""
+        self.is_blocked = True
+        self._bound = self._limit
+
+    def unblock(self) -> None:
+        """See :meth:`.Outbound.unblock`."""
+        self.is_blocked = False
+        self._bound = PIECE
+        self.flush(self._turns.clock.seconds())
+
+    def discard(self) -> None:
+        """See :meth:`.Outbound.discard`."""
+        self.size -= sum(map(len, self._frames))
+        self._frames.clear()
+
+    def end(self) -> None:
+        """See :meth:`.Outbound.end`."""
+        self._has_ended = True
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give a transport that is behind all that is kept: nothing may stay with us."""
+        if self.is_blocked and self._frames:
+            data = b"".join(self._frames)
+            self._frames.clear()
+            self._protocol.transport.write(data)
+
+    def close(self) -> None:
+        """Send all that there is: the transport is about to be told to close."""
+        self.end()
+        self.flush(self._turns.clock.seconds())
+
+    def abort(self) -> None:
+        """Cut the connection off."""
+        self.lose()
+        self._protocol.abort()
+
+    def lose(self) -> None:
+        """Let go of everything: the connection is gone."""
+        self._socket = None
+        self.discard()

@@ -1,0 +1,105 @@
+"""The WebSocket with the short ways in and out; whatever does not fit them is Autobahn's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.protocol import connectionDone
+
+from stompauth.fastio.frames import read_message
+from stompauth.fastio.output import Output, Turns
+from stompauth.handshake.websocket import StompWebSocketFactory, StompWebSocketProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.python.failure import Failure
+
+    from stompauth.session.outbound import Outbound
+
+
+class FastWebSocketProtocol(StompWebSocketProtocol):
+    """A WebSocket whose whole messages do not pass Autobahn.
+
+    All that goes out goes through one :class:`.Output`, Autobahn's own frames too.
+    """
+
+    factory: FastWebSocketFactory
+    _output: Output
+
+    # Autobahn copies what these name from its factory to each connection; it is on the class.
+    CONFIG_ATTRS = ()
+
+    # The way in.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take the whole messages that come first; the rest, and all else, is Autobahn's."""
+        if (
+            self.state == self.STATE_OPEN
+            and self.current_frame is None
+            and not self.inside_message
+            and not self.data
+        ):
+            taken = self._take_messages(data)
+            if taken == len(data):
+                self._tell_received()
+                return
+            data = data[taken:]
+        super().dataReceived(data)
+
+    def _take_messages(self, data: bytes) -> int:
+        """Take messages while they are easy to read; the place behind them."""
+        place = 0
+        held = len(data)
+        limit = self.maxMessagePayloadSize
+        while place < held and self.state == self.STATE_OPEN:
+            message = read_message(data, place, limit)
+            if message is None:
+                break
+            is_binary, payload, place = message
+            self._frames += 1
+            self._messages += 1
+            self.onMessage(payload, is_binary)
+        return place
+
+    # The way out.
+
+    def connectionMade(self) -> None:
+        """Make the one way out."""
+        self._output = Output(self, self.factory.turns)
+        super().connectionMade()
+
+    def _open_output(self) -> None:
+        self._output.open()
+
+    def outbound(self, limit: int, overflowed: Callable[[], None]) -> Outbound:
+        """Give the session the way out that Autobahn uses, too."""
+        self._output.bind(limit, overflowed)
+        return self._output
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Send what Autobahn has made: its answer to the handshake, pings, pongs and closes."""
+        self._output.write(data)
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        """Let the transport have everything before it closes."""
+        if abort:
+            self._output.lose()
+        else:
+            self._output.close()
+        super()._closeConnection(abort)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The socket is gone."""
+        super().connectionLost(reason)
+        self._output.lose()
+
+
+class FastWebSocketFactory(StompWebSocketFactory):
+    """Makes the fast protocols, and sends for all of them at the end of each turn."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.turns = Turns(self.clock)
+        options = {name: getattr(self, name) for name in StompWebSocketProtocol.CONFIG_ATTRS}
+        self.protocol = type("FastWebSocketProtocol", (FastWebSocketProtocol,), options)
