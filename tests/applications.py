@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import jwt
@@ -25,6 +26,9 @@ NOW = 1_750_000_000.0
 ISSUER = "https://id.example.com/"
 AUDIENCE = "chat"
 SECRET = b"0123456789abcdef0123456789abcdef"
+
+#: Whether the applications of the tests use fast I/O: both have to pass all of them.
+FAST_IO = os.environ.get("STOMPAUTH_TEST_FAST_IO", "1") != "0"
 
 RULES = (
     allow("subscribe", "send", "/topic/rooms/{room}", claims={"rooms": "{room}"}),
@@ -80,6 +84,7 @@ class Application:
             limits=limits,
             # The clients here answer no ping while the clock is turned.
             websocket=settings.pop("websocket", None) or WebSocketSettings(ping=0),
+            fast_io=settings.pop("fast_io", FAST_IO),
             **settings,
         )
         self.server = MemoryServer(self.stompauth, self.clock)

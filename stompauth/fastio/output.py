@@ -229,7 +229,11 @@ class Output:
         self.flush(self._turns.clock.seconds())
 
     def discard(self) -> None:
-        """See :meth:`.Outbound.discard`."""
+        """See :meth:`.Outbound.discard`; what was written before the end goes out all the same."""
+        if not self._has_ended:
+            self._drop()
+
+    def _drop(self) -> None:
         self.size -= sum(map(len, self._frames))
         self._frames.clear()
 
@@ -258,4 +262,4 @@ class Output:
     def lose(self) -> None:
         """Let go of everything: the connection is gone."""
         self._socket = None
-        self.discard()
+        self._drop()

@@ -429,6 +429,7 @@ class ReconnectingTests(ServiceCase):
         self.start()
         self.application.revoke(user="alice")
         (pump,) = self.server._pumps
+        self.clock.advance(0)
         pump.flush(advanceClock=False)
         self.assertIsNotNone(self.service.failure)
         self.service.stopService()

@@ -83,6 +83,7 @@ class LifeTests(SessionTestCase):
         session.end("revoked")
         session.end("shutdown")
         session.data_received(b"SEND\n\n\0")
+        self.client.websocket.read()
         self.client.websocket.socket.lose()
         session.connection_lost()
         self.assert_ended("revoked", 4403)
@@ -441,9 +442,10 @@ class OutboundTests(SessionTestCase):
     def test_order(self) -> None:
         """What waited comes first, and in order."""
         self.publish(1)
+        self.assertEqual(self.bodies(self.client), [0])
         self.slow.blocked()
         self.publish(3)
-        self.assertEqual(self.bodies(self.client), [0])
+        self.assertEqual(self.bodies(self.client), [])
         self.slow.unblocked()
         self.publish(2)
         self.assertEqual(self.bodies(self.client), [0, 1, 2, 0, 1])
