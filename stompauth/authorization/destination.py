@@ -54,11 +54,18 @@ class Destination:
     :ivar path: the text, as it was parsed.
     :ivar segments: what stands between the slashes, without the empty text before the first.
     :ivar is_pattern: whether a segment is ``*`` or ``**``.
+    :ivar kind: what this is for.
     """
 
     path: str
     segments: tuple[str, ...] = field(repr=False, compare=False)
     is_pattern: bool = field(repr=False, compare=False)
+    kind: Kind = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        segments = self.segments
+        kind = _KINDS.get(segments[0], Kind.OTHER) if len(segments) > 1 else Kind.OTHER
+        object.__setattr__(self, "kind", kind)
 
     @staticmethod
     def parse(text: str, *, pattern: bool = False) -> Destination:
@@ -74,13 +81,6 @@ class Destination:
             return _parsed(text, pattern)
         except ValueError as error:
             raise Refused("bad-destination") from error
-
-    @property
-    def kind(self) -> Kind:
-        """What this is for."""
-        if len(self.segments) < 2:
-            return Kind.OTHER
-        return _KINDS.get(self.segments[0], Kind.OTHER)
 
     @property
     def user_name(self) -> str | None:

@@ -43,6 +43,8 @@ def needs_rule(command: str, destination: Destination) -> bool:
     kind = destination.kind
     if destination.is_pattern and (command != "subscribe" or kind is not Kind.TOPIC):
         raise Refused("no-such-destination")
+    if kind is Kind.TOPIC or kind is Kind.QUEUE:
+        return True
     match kind:
         case Kind.TEMP_QUEUE:
             return False

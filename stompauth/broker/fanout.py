@@ -90,8 +90,11 @@ class FanOuts:
 
         :return: None when that is done, else a Deferred that fires when it is.
         """
+        if not self._waiting and len(targets) <= STEP:
+            fan_out(message, targets, self.limit)
+            return None
         clock = self._clock()
-        if clock is None or (not self._waiting and len(targets) <= STEP):
+        if clock is None:
             fan_out(message, targets, self.limit)
             return None
         fan = _FanOut(message, targets)

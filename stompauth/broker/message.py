@@ -191,4 +191,4 @@ class Message:
     def _shared_headers(self) -> dict[str, str]:
         ours = {"destination": self.shown, "message-id": self.message_id}
         # Ours stand first, and are not the sender's to say.
-        return {**ours, **self.headers, **ours}
+        return {**ours, **self.headers, **ours} if self.headers else ours

@@ -114,6 +114,10 @@ class SimpleBroker:
 
     def send(self, message: Message) -> Deferred[None] | None:
         """See :meth:`.IBroker.send`."""
+        if message.destination.kind is Kind.TOPIC and not message.retain:
+            # There is nothing to check but this.
+            self._check_clock(message)
+            return self._topics.send(message)
         self._check((message,))
         return self._accept(message)
 

@@ -134,8 +134,10 @@ class Chain:
         self._carried_out(frame, session)
 
     def _carried_out(self, frame: Frame, session: Session) -> None:
-        self._tell(self._post_send, frame, session)
-        self._complete(self._after_send, len(self.interceptors), frame, session, None)
+        if self._post_send:
+            self._tell(self._post_send, frame, session)
+        if self._after_send:
+            self._complete(self._after_send, len(self.interceptors), frame, session, None)
 
     def outbound(self, frame: Frame, session: Session, send: Callable[[Frame], None]) -> None:
         """Take a MESSAGE through pre_receive, send it, and tell the others.

@@ -199,11 +199,12 @@ class Commands:
         return self._carry_out_send(frame)
 
     def _carry_out_send(self, frame: Frame) -> Awaitable[None] | None:
-        if Destination.parse(frame.headers["destination"]).kind is Kind.APP:
+        destination = Destination.parse(frame.headers["destination"])
+        if destination.kind is Kind.APP:
             return self._factory.handlers.send(frame, self._session)
-        return self._factory.broker.send(self._message(frame))
+        return self._factory.broker.send(self._message(frame, destination))
 
-    def _message(self, frame: Frame) -> Message:
+    def _message(self, frame: Frame, destination: Destination) -> Message:
         session = self._session
         headers = frame.headers
         passed = pass_headers(headers, session.user if self._factory.stamp_sender else None)
@@ -211,7 +212,7 @@ class Commands:
         if reply_to is not None:
             passed["reply-to"] = self._factory.broker.reply_name(session.session_id, reply_to)
         return Message(
-            destination=Destination.parse(headers["destination"]),
+            destination=destination,
             headers=passed,
             body=frame.body,
             sender_user=session.user,
@@ -288,10 +289,12 @@ class Commands:
             if frame.command != "SEND":
                 subscription, deliveries = self._named_deliveries(frame)
                 operations.append(Settle(subscription, deliveries, frame.command == "ACK"))
-            elif Destination.parse(frame.headers["destination"]).kind is Kind.APP:
+                continue
+            destination = Destination.parse(frame.headers["destination"])
+            if destination.kind is Kind.APP:
                 calls.append(frame)
             else:
-                message = self._message(frame)
+                message = self._message(frame, destination)
                 if message.destination.kind is not Kind.QUEUE:
                     at_once += len(message.body)
                 operations.append(Publish(message))

@@ -11,16 +11,21 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
+# The heads of frames, by the bits of the length.
+_HEAD_7 = struct.Struct("!BB").pack
+_HEAD_16 = struct.Struct("!BBH").pack
+_HEAD_64 = struct.Struct("!BBQ").pack
+
 
 def websocket_frame(data: bytes, *, binary: bool = False) -> bytes:
     """A whole message, as a server sends it: one frame, without a mask (RFC 6455 section 5.2)."""
     opcode = 0x82 if binary else 0x81
     length = len(data)
     if length < 126:
-        return b"%c%c%b" % (opcode, length, data)
+        return _HEAD_7(opcode, length) + data
     if length < 65536:
-        return struct.pack("!BBH", opcode, 126, length) + data
-    return struct.pack("!BBQ", opcode, 127, length) + data
+        return _HEAD_16(opcode, 126, length) + data
+    return _HEAD_64(opcode, 127, length) + data
 
 
 class Outbound(Protocol):

@@ -274,12 +274,13 @@ class Session:
         """Take a WebSocket message: part of a frame, or one, or several."""
         if self._ended:
             return
+        now = self._factory.clock.seconds()
         if self._connection.heartbeat is not None:
-            self._connection.heartbeat.received(self._factory.clock.seconds())
+            self._connection.heartbeat.received(now)
         self._connection.receive_data(data)
         self._throttle.take(0, len(data))
         if self._waiting is None and not self._deadlines.is_set("throttle"):
-            self._run()
+            self._run(now)
             return
         self._held += 1
         self._held_bytes += len(data)
@@ -308,7 +309,7 @@ class Session:
             else:
                 self._deadlines.clear("message")
         if not self._deadlines.is_set("throttle"):
-            self._is_throttled()
+            self._is_throttled(self._factory.clock.seconds())
 
     def blocked(self) -> None:
         """The WebSocket takes no more output for now."""
@@ -337,14 +338,14 @@ class Session:
 
     # What comes in.
 
-    def _run(self) -> None:
+    def _run(self, now: float) -> None:
         if self._running:
             return
         self._running = True
         completed = False
         try:
             while self._waiting is None and not self._ended:
-                if self._is_throttled():
+                if self._is_throttled(now):
                     return
                 try:
                     frame = self._connection.next_frame()
@@ -391,8 +392,7 @@ class Session:
         waiting.addCallback(lambda _: self._go_on())
         waiting.addErrback(self._broke)
 
-    def _is_throttled(self) -> bool:
-        now = self._factory.clock.seconds()
+    def _is_throttled(self, now: float) -> bool:
         delay = self._throttle.delay(now)
         if not delay:
             return False
@@ -422,7 +422,7 @@ class Session:
             if self._waiting is None:
                 self.end(self._end_when_idle)
             return
-        self._run()
+        self._run(self._factory.clock.seconds())
         if self._ended or self._waiting is not None or self._deadlines.is_set("throttle"):
             return
         self._held = self._held_bytes = 0
@@ -465,10 +465,11 @@ class Session:
         if self._ended:
             return
         if receipt is not None:
-            headers = {"receipt-id": receipt}
             if frame.headers.get("destination") == RENEWAL:
-                headers["session-expires"] = str(int(self.require_principal().expires_at))
-            self.send(Frame("RECEIPT", headers))
+                expires = str(int(self.require_principal().expires_at))
+                self.send(Frame("RECEIPT", {"receipt-id": receipt, "session-expires": expires}))
+            else:
+                self._write(self._connection.receipt(receipt))
         if frame.command == "DISCONNECT":
             self._close(1000, "")
 
@@ -526,7 +527,9 @@ class Session:
         if self._ended:
             return
         message = delivery.message
-        ack = self._commands.acknowledgement(subscription, delivery)
+        ack = None
+        if subscription.ack != "auto":
+            ack = self._commands.acknowledgement(subscription, delivery)
         subscription_id = subscription.client_id
         if not self._factory.chain.has_outbound:
             template = message.template

@@ -38,6 +38,11 @@ class Throttle:
 
     def delay(self, now: float) -> float:
         """Seconds to wait before anything more is looked at; 0 if there is no debt."""
+        if not self._frame_rate and not self._octet_rate:
+            return 0.0
+        if now == self._then and self._frames >= 0 and self._octets >= 0:
+            # Since it was last asked at this very time it can only have become less.
+            return 0.0
         # The clock is the wall's, and may be set back.
         passed, self._then = max(0.0, now - self._then), now
         full_frames, full_octets = self._frame_rate * BURST, self._octet_rate * BURST

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from stompauth.errors import LocalProtocolError, RemoteProtocolError
 from stompauth.stomp import heartbeat
 from stompauth.stomp.decoder import DecoderLimits, FrameDecoder
-from stompauth.stomp.encoder import encode
+from stompauth.stomp.encoder import encode, encode_receipt
 from stompauth.stomp.frame import (
     BODY_COMMANDS,
     UNKNOWN_COMMANDS,
@@ -141,7 +141,9 @@ class _Connection:
                 state = peer_may.get(frame.command)
                 if state is None:
                     raise refusal("unexpected-frame", frame)
-                self._check(frame)
+                # Most frames are SENDs, of which nothing else can be wrong.
+                if frame.command != "SEND" or "destination" not in frame.headers:
+                    self._check(frame)
                 if state is not self.state:
                     self._enter(state)
         except RemoteProtocolError:
@@ -239,7 +241,9 @@ class ServerConnection(_Connection):
 
         :raises LocalProtocolError: as for :meth:`encode`.
         """
-        return self.encode(Frame("RECEIPT", {"receipt-id": receipt_id}))
+        if self.version is None or self.state not in (State.CONNECTED, State.DISCONNECTING):
+            raise LocalProtocolError("there is no session")
+        return encode_receipt(receipt_id, self.version)
 
     def error(self, headers: Mapping[str, str], body: bytes) -> bytes:
         """Return an ERROR; the connection is closed by it.

@@ -112,7 +112,7 @@ class FrameDecoder:
         """
         frame = self._frame
         if frame is None:
-            frame = self._read_head()
+            frame = self._read_head() if self._start < len(self._buffer) else None
             if frame is None:
                 return None
         buffer = self._buffer
@@ -152,8 +152,6 @@ class FrameDecoder:
         start = self._start
         searched = self._searched
         if searched == start:
-            if start == len(buffer):
-                return None
             if buffer[start] in b"\r\n":
                 if not self._skip_heartbeats():
                     return None

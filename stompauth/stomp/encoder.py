@@ -66,6 +66,11 @@ def encode(frame: Frame, version: str) -> bytes:
     return b"%b\n%b\0" % (f"{command}\n{lines}".encode(), body)
 
 
+def encode_receipt(receipt_id: str, version: str) -> bytes:
+    """Return the RECEIPT, as :func:`encode` would."""
+    return b"RECEIPT\n%b\n\0" % _write_header("receipt-id", receipt_id, version).encode()
+
+
 def is_text(data: bytes) -> bool:
     """Whether the octets are valid UTF-8 and may go out in a WebSocket text message."""
     if data.isascii():
@@ -125,24 +130,23 @@ class MessageTemplate:
         key = (version, subscription)
         if ack is None and delivery_count <= 1:
             if key != self._spliced_for:
-                self._spliced = self._splice(version, {"subscription": subscription})
+                self._spliced = self._splice(version, "subscription", subscription)
                 self._spliced_for = key
             return self._spliced
-        own = {"subscription": subscription, "ack": ack}
+        own = ["subscription", subscription, "ack", ack]
         if delivery_count > 1:
-            own["redelivered"] = "true"
-            own["delivery-count"] = str(delivery_count)
-        return self._splice(version, own)
+            own += ["redelivered", "true", "delivery-count", str(delivery_count)]
+        return self._splice(version, *own)
 
-    def _splice(self, version: str, own: Mapping[str, str | None]) -> bytes:
-        """Return the frame with the headers of one delivery, those that are not None."""
+    def _splice(self, version: str, *own: str | None) -> bytes:
+        """Return the frame with the headers of one delivery, name by value; None is left out."""
         head = self._heads.get(version)
         if head is None:
             lines = _write_headers(self._headers, version, _PER_DELIVERY)
             head = self._heads[version] = f"MESSAGE\n{lines}{self._length}".encode()
         spliced = ""
-        for name, value in own.items():
-            if value is not None:
+        for name, value in zip(own[::2], own[1::2], strict=True):
+            if name is not None and value is not None:
                 line = _write_header(name, value, version)
                 if not line:
                     raise LocalProtocolError(f"{name} cannot be expressed in STOMP {version}")
@@ -152,6 +156,15 @@ class MessageTemplate:
 
 def _write_headers(headers: Mapping[str, str], version: str, without: Collection[str]) -> str:
     """Return the lines of the headers that the version can express."""
+    if not _SPECIAL.search("".join([*headers, *headers.values()])):
+        # Every version writes these as they are.
+        return "".join(
+            [
+                f"{name}:{value}\n"
+                for name, value in headers.items()
+                if name not in without and name and name[-1] != " "
+            ]
+        )
     return "".join(
         [
             _write_header(name, value, version)
