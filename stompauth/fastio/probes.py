@@ -1,11 +1,59 @@
-"""Whether all is there that fast I/O relies on."""
+"""Whether all is there that fast I/O relies on: it is asked at start, not found out in service."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.websocket.protocol import WebSocketProtocol
+from autobahn.websocket.xormasker import create_xor_masker
+from twisted.internet.abstract import FileDescriptor
+from twisted.logger import Logger
+
+from stompauth.fastio.frames import unmask
 from stompauth.fastio.protocol import FastWebSocketFactory
 from stompauth.handshake.websocket import StompWebSocketFactory
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_log = Logger()
+
+#: Where Autobahn sets, and looks at, what we look at: the method, and names that it must use.
+_AUTOBAHN: tuple[tuple[Any, str, frozenset[str]], ...] = (
+    (WebSocketProtocol, "_connectionMade", frozenset({"CONFIG_ATTRS", "data", "state"})),
+    (WebSocketProtocol, "processData", frozenset({"current_frame", "data", "inside_message"})),
+    (WebSocketProtocol, "sendFrame", frozenset({"sendData"})),
+    (WebSocketProtocol, "dropConnection", frozenset({"_closeConnection"})),
+    (WebSocketServerProtocol, "succeedHandshake", frozenset({"sendData", "current_frame"})),
+    (WebSocketServerProtocol, "sendHttpErrorResponse", frozenset({"sendData"})),
+)
+
+
+def missing() -> Iterator[str]:
+    """What is not as it has to be, each in a few words."""
+    for owner, name, used in _AUTOBAHN:
+        code = getattr(getattr(owner, name, None), "__code__", None)
+        if code is None or not used <= set(code.co_names):
+            yield f"Autobahn's {name}"
+    if unmask(b"\x01\x02\x03\x04", b"\x01\x02\x03\x04\x01") != bytes(5):
+        yield "long integers"
+    if create_xor_masker(b"\x01\x02\x03\x04", 5).process(b"\x01\x02\x03\x04\x01") != bytes(5):
+        yield "Autobahn's masker"
+    descriptor = FileDescriptor(object())  # type: ignore[arg-type]  # it is only looked at
+    if descriptor.dataBuffer != b"" or getattr(descriptor, "_tempDataLen", None) != 0:
+        yield "the buffers of Twisted's transports"
+
 
 def websocket_factory(fast_io: bool) -> type[StompWebSocketFactory]:
-    """The class of the factory to use."""
-    return FastWebSocketFactory if fast_io else StompWebSocketFactory
+    """The class of the factory to use: the plain one if it is wanted, or something is missing.
+
+    :param fast_io: whether fast I/O is wanted.
+    """
+    if not fast_io:
+        return StompWebSocketFactory
+    found = list(missing())
+    if found:
+        _log.warn("no fast I/O: {missing} changed", missing=", ".join(found))
+        return StompWebSocketFactory
+    return FastWebSocketFactory

@@ -117,7 +117,5 @@ class WebSocketFrameTests(SynchronousTestCase):
                 frame = websocket_frame(b"x" * length, binary=binary)
                 head = frame[: len(frame) - length]
                 self.assertEqual(len(head), 2 if length < 126 else 4 if length < 65536 else 10)
-                self.assertEqual(
-                    read_frame(frame), (2 if binary else 1, b"x" * length, b"")
-                )
+                self.assertEqual(read_frame(frame), (2 if binary else 1, b"x" * length, b""))
                 self.assertEqual(head[0] & 0xF0, 0x80)
