@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
+
+#: Characters of the longest IPv6 address.
+_LONGEST = 45
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -12,8 +16,15 @@ if TYPE_CHECKING:
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    plain = text.partition("%")[0]
+    # No address is longer: what a client says costs the cache no more than that.
+    return _parse_plain(plain) if len(plain) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _parse_plain(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        address = ip_address(text.partition("%")[0])
+        address = ip_address(text)
     except ValueError:
         return None
     mapped = getattr(address, "ipv4_mapped", None)

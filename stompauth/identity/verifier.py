@@ -12,12 +12,13 @@ import unicodedata
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import TYPE_CHECKING, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from stompauth.errors import BadToken, ConfigError, Mistake, TokenExpired
 from stompauth.identity.keys import HMAC_ALGORITHMS, MAX_KID, PUBLIC_KEY_ALGORITHMS
 from stompauth.identity.principal import Principal
+from stompauth.identity.verified import VerifiedTokens
 from stompauth.interfaces import ITokenVerifier
 
 if TYPE_CHECKING:
@@ -190,17 +191,26 @@ class JWTVerifier:
         self._authorities_claim = authorities_claim
         types = frozenset({media_type(typ)}) if typ else _ACCESS_TYPES
         self._signed = SignedClaims(keys, self.algorithms, types)
+        self._verified = VerifiedTokens(keys, clock)
 
     def verify(self, token: str) -> Deferred[Principal]:
         """Verify a token; where the key is at hand, the Deferred has fired already.
 
+        What was verified a moment ago is not verified again; see :class:`.VerifiedTokens`.
+
         :raises BadToken: it is not good, :exc:`TokenExpired` when only its time is over.
         :raises Unavailable: the keys cannot be had now.
         """
+        principal = self._verified.get(token)
+        if principal is not None:
+            return succeed(principal)
         return Deferred.fromCoroutine(self._verify(token))
 
     async def _verify(self, token: str) -> Principal:
-        return self._principal(await self._signed.of(token))
+        generation = self.keys.generation
+        principal = self._principal(await self._signed.of(token))
+        self._verified.add(token, principal, generation)
+        return principal
 
     def _principal(self, claims: dict[str, object]) -> Principal:
         if not _is_access_token(claims):
