@@ -89,7 +89,7 @@ class Turns:
 
 @implementer(IPullProducer)
 class Output:
-    """All that goes out on one connection, in order; a :class:`stompauth.session.outbound.Outbound`.
+    """All that goes out on one connection, in order; a session's :class:`.Outbound`.
 
     A list that is short is sent at the end of the turn. What the kernel does not take goes to the
     transport, and the output is blocked until that has written it: until then the list is bounded.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from autobahn.websocket.protocol import TrafficStats
 from twisted.internet.protocol import connectionDone
 
 from stompauth.fastio.frames import read_message
@@ -18,6 +19,72 @@ if TYPE_CHECKING:
     from stompauth.session.outbound import Outbound
 
 
+#: What Autobahn keeps of the opening handshake, and what is of no use once it is over.
+_OF_HANDSHAKE: Final = (
+    "_transport_details",
+    "_wskey",
+    "handshake",
+    "http_headers",
+    "http_request_data",
+    "http_request_host",
+    "http_request_params",
+    "http_request_path",
+    "http_request_uri",
+    "http_response_data",
+    "http_status_line",
+    "is_open",
+    "send_queue",
+    "trafficStats",
+    "websocket_extensions",
+    "websocket_extensions_in_use",
+    "websocket_origin",
+    "websocket_protocol_in_use",
+    "websocket_protocols",
+)
+
+#: What each connection has to itself at first, and all of them have in common while idle.
+_AT_REST: Final[dict[str, Any]] = {
+    **dict.fromkeys(
+        (
+            "_admitting",
+            "_perMessageCompress",
+            "autoPingPending",
+            "autoPingPendingSent",
+            "autoPingTimeoutCall",
+            "closeHandshakeTimeoutCall",
+            "current_frame",
+            "localCloseCode",
+            "localCloseReason",
+            "openHandshakeTimeoutCall",
+            "remoteCloseCode",
+            "remoteCloseReason",
+            "trackedTimings",
+            "wasNotCleanReason",
+        )
+    ),
+    **dict.fromkeys(
+        (
+            "closedByMe",
+            "droppedByMe",
+            "failedByMe",
+            "inside_message",
+            "triggered",
+            "wasClean",
+            "wasCloseHandshakeTimeout",
+            "wasMaxFramePayloadSizeExceeded",
+            "wasMaxMessagePayloadSizeExceeded",
+            "wasOpenHandshakeTimeout",
+            "wasServerConnectionDropTimeout",
+            "wasServingFlashSocketPolicyFile",
+        ),
+        False,
+    ),
+    "autoPingPendingSeq": 0,
+    "data": b"",
+    "send_state": 0,
+}
+
+
 class FastWebSocketProtocol(StompWebSocketProtocol):
     """A WebSocket whose whole messages do not pass Autobahn.
 
@@ -29,6 +96,21 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
 
     # Autobahn copies what these name from its factory to each connection; it is on the class.
     CONFIG_ATTRS = ()
+
+    # Autobahn adds to it, and nobody looks at it.
+    trafficStats = TrafficStats()
+
+    def succeedHandshake(self, res: Any) -> None:
+        """Open, and let go of what the handshake has left."""
+        super().succeedHandshake(res)
+        state = self.__dict__
+        for name in _OF_HANDSHAKE:
+            state.pop(name, None)
+        for name, value in _AT_REST.items():
+            if state.get(name, self) is value:
+                del state[name]
+        # A dictionary never shrinks; its copy has the size that it needs.
+        self.__dict__ = dict(state)
 
     # The way in.
 
@@ -102,4 +184,6 @@ class FastWebSocketFactory(StompWebSocketFactory):
         super().__init__(**arguments)
         self.turns = Turns(self.clock)
         options = {name: getattr(self, name) for name in StompWebSocketProtocol.CONFIG_ATTRS}
-        self.protocol = type("FastWebSocketProtocol", (FastWebSocketProtocol,), options)
+        self.protocol = type(
+            "FastWebSocketProtocol", (FastWebSocketProtocol,), {**options, **_AT_REST}
+        )

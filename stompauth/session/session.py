@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -95,6 +95,8 @@ class SessionFactory:
     :ivar registry: the connected sessions.
     :ivar open_sessions: those too that have not sent CONNECT.
     :ivar observer: hears of each of them.
+    :ivar decoder_limits: what the limits say of frames in a session.
+    :ivar decoder_limits_before_connect: and of the one that begins it.
     """
 
     chain: Chain
@@ -111,6 +113,15 @@ class SessionFactory:
     registry: SessionRegistry = field(default_factory=SessionRegistry)
     open_sessions: set[Session] = field(default_factory=set)
     observer: SessionObserver | None = None
+    decoder_limits: DecoderLimits = field(init=False)
+    decoder_limits_before_connect: DecoderLimits = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        self.decoder_limits = DecoderLimits(limits.frame, limits.headers, limits.header_line)
+        self.decoder_limits_before_connect = replace(
+            self.decoder_limits, frame=limits.frame_before_connect
+        )
 
     def open(
         self,
@@ -193,9 +204,7 @@ class Session:
         self.principal: Principal | None = None
         self.attributes: dict[str, Any] = {}
         self._connection = ServerConnection(
-            DecoderLimits(limits.frame, limits.headers, limits.header_line),
-            DecoderLimits(limits.frame_before_connect, limits.headers, limits.header_line),
-            limits.heartbeat,
+            factory.decoder_limits, factory.decoder_limits_before_connect, limits.heartbeat
         )
         self._outbound: Outbound = transport.outbound(limits.send_buffer, self._overflowed)
         self._deadlines = Deadlines(factory.clock, self._passed)

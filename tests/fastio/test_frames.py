@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,7 +41,7 @@ class ReadMessageTests(SynchronousTestCase):
         self.assertEqual((read, place), (messages, len(data)))
 
     def test_lengths(self) -> None:
-        """Each length that is written in its shortest form; from 65,536 octets on it is not ours."""
+        """Each length in its shortest form is read, up to 65,535 octets."""
         for length in (0, 1, 125, 126, 1024, 1025, 65535):
             frame = client_frame(2, b"x" * length)
             self.assertEqual(read_message(frame, 0, 0), (True, b"x" * length, len(frame)))
@@ -92,7 +93,7 @@ class SameTests(SynchronousTestCase):
             application = Application(fast_io=fast_io)
             client = application.connect()
             (session,) = application.stompauth.sessions
-            for start, stop in zip(places, places[1:], strict=False):
+            for start, stop in pairwise(places):
                 if start < stop:
                     client.websocket.socket.send(data[start:stop])
             throttle = session._throttle
