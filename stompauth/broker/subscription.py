@@ -75,9 +75,10 @@ class Subscription:
     :ivar subscriber: whose it is.
     :ivar token: short, and unique in the session; set and used by the session.
     :ivar audience: what all subscriptions in ``auto`` have in common that get the same octets of a
-        message; None if its deliveries differ.  Set by the session.
+        message; None if its deliveries differ. Set by the session.
     :ivar outlet: takes the octets that :attr:`.Message.framed` holds for the audience. Set by the
         session where there is an audience.
+    :ivar told: whether the application has heard of it. Set by the session.
     :ivar unacked: what was delivered and is not acknowledged yet, by message id, in the order of
         the deliveries. The broker keeps it; it stays empty in ``auto``.
     :ivar active: whether the broker delivers to it. The broker keeps it.
@@ -91,6 +92,7 @@ class Subscription:
     subscriber: Subscriber
     token: str = ""
     audience: str | None = None
+    told: bool = False
     outlet: Callable[[bytes], None] = field(default=_no_outlet, repr=False)
     unacked: dict[str, Delivery] = field(default_factory=dict, repr=False)
     active: bool = False

@@ -228,7 +228,7 @@ class Config:
         off loopback.
     :ivar trusted_proxies: Networks, as ``10.0.0.0/8``, whose ``X-Forwarded-For`` is believed.
     :ivar roles: What this process serves. One of the two alone needs a shared ``tickets.store``.
-    :ivar fast_io: Use the faster way to write to sockets.
+    :ivar fast_io: Read and write WebSockets the short way, which changes nothing but its cost.
     :ivar workers: (processes) How many share the listeners. More than 1: *not yet*.
     """
 

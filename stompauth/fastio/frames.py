@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from autobahn.websocket.xormasker import create_xor_masker
+from autobahn.websocket.xormasker import (  # type: ignore[attr-defined]  # it is public there
+    create_xor_masker,
+)
 
 #: Up to here one operation on long integers unmasks faster than Autobahn's C code with its set-up.
 _SHORT: Final = 1024

@@ -95,7 +95,8 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     _output: Output
 
     # Autobahn copies what these name from its factory to each connection; it is on the class.
-    CONFIG_ATTRS = ()
+    CONFIG_ATTRS = ()  # type: ignore[assignment]  # or any sequence
+    current_frame: Any
 
     # Autobahn adds to it, and nobody looks at it.
     trafficStats = TrafficStats()
@@ -133,7 +134,7 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         """Take messages while they are easy to read; the place behind them."""
         place = 0
         held = len(data)
-        limit = self.maxMessagePayloadSize
+        limit: int = self.maxMessagePayloadSize  # type: ignore[attr-defined]  # one of the options
         while place < held and self.state == self.STATE_OPEN:
             message = read_message(data, place, limit)
             if message is None:

@@ -45,7 +45,6 @@ class Commands:
         "_refused",
         "_session",
         "_tokens",
-        "_told",
         "_transactions",
         "subscriptions",
     )
@@ -56,8 +55,6 @@ class Commands:
         self.subscriptions: dict[str, Subscription] = {}
         self._by_token: dict[str, Subscription] = {}
         self._tokens = 0
-        # Those that the application has heard of.
-        self._told: set[Subscription] = set()
         self._refused: dict[str, None] = {}
         self._transactions = Transactions(factory.limits)
 
@@ -132,7 +129,9 @@ class Commands:
             subscription.audience = intern(f"{self._session.version} {key}")
             subscription.outlet = self._session.outlet
         # A retained message or a queue's backlog may come back from within subscribe().
-        self.subscriptions[key] = self._by_token[subscription.token] = subscription
+        self.subscriptions[key] = subscription
+        if ack != "auto":
+            self._by_token[subscription.token] = subscription
         self._refused.pop(key, None)
         try:
             if subscription.destination.kind is Kind.APP:
@@ -159,12 +158,12 @@ class Commands:
     def _tell_subscribed(self, subscription: Subscription) -> None:
         # What was delivered at once may have ended the session already.
         if subscription.active:
-            self._told.add(subscription)
+            subscription.told = True
             self._session.tell("subscribed", subscription)
 
     def _tell_unsubscribed(self, subscription: Subscription) -> None:
-        if subscription in self._told:
-            self._told.remove(subscription)
+        if subscription.told:
+            subscription.told = False
             self._session.tell("unsubscribed", subscription)
 
     def _unsubscribe(self, frame: Frame) -> Awaitable[None] | None:

@@ -8,13 +8,20 @@ import json
 import re
 import secrets
 import socket
+import ssl
 import sys
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.integration.processes import LISTENING, Server, running
 
@@ -26,7 +33,7 @@ AUDIENCE = "chat"
 ORIGIN = "https://chat.example.com"
 
 _TOML = """\
-listen = ["tcp:{port}:interface=127.0.0.1"]
+listen = ["{listen}"]
 fast_io = {fast_io}
 {top}
 
@@ -59,6 +66,11 @@ destination = "/queue/**"
 """
 
 
+#: For clients of a server with TLS: what is tested is not the certificate.
+UNVERIFIED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+UNVERIFIED.check_hostname = False
+UNVERIFIED.verify_mode = ssl.CERT_NONE
+
 #: Limits under which clients are put to the test: long frames, short heart-beats, no throttle.
 FOR_CLIENTS = {
     "frame": 4 << 20,
@@ -73,10 +85,13 @@ class ConfiguredServer(Server):
     """A server whose tokens the tests sign.
 
     :ivar secret: what it verifies signatures with.
+    :ivar tls: whether it listens with TLS, with a certificate of its own making.
     :ivar handed_out: the tokens and tickets so far.
     """
 
     secret: bytes = field(default=b"", repr=False)
+    secret: bytes = field(repr=False)
+    tls: bool = False
     handed_out: list[str] = field(default_factory=list, repr=False)
 
     def token(self, user: str, lifetime: float = 600) -> str:
@@ -95,7 +110,11 @@ class ConfiguredServer(Server):
 
     def ticket(self, token: str) -> str:
         """Trade a token for a ticket."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = (
+            http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=UNVERIFIED)
+            if self.tls
+            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        )
         with contextlib.closing(connection):
             headers = {"Authorization": f"Bearer {token}"}
             connection.request("POST", "/authenticate/token", headers=headers)
@@ -120,6 +139,7 @@ def configured(
     runner: Sequence[str] = ("twistd", "-n", "--pidfile="),
     environment: Mapping[str, str] | None = None,
     secret: bytes | None = None,
+    tls: bool = False,
     **limits: Any,
 ) -> Iterator[ConfiguredServer]:
     """Run a server in the directory for as long as the block lasts.
@@ -134,12 +154,17 @@ def configured(
     :param runner: the program that runs it, with options of its own.
     :param environment: variables for it, beside our own.
     :param secret: what it verifies signatures with; another one by itself.
+    :param tls: whether it listens with TLS.
     :param limits: what is not the default of ``[limits]``.
     """
     secret = secret or secrets.token_hex(32).encode("ascii")
     (directory / "secret").write_bytes(secret)
+    listen = f"tcp:{port}"
+    if tls:
+        _make_certificate(directory)
+        listen = f"ssl:{port}:privateKey=key.pem:certKey=cert.pem"
     toml = _TOML.format(
-        port=port,
+        listen=f"{listen}:interface=127.0.0.1",
         fast_io=json.dumps(fast_io),
         top=top,
         tickets=tickets,
@@ -156,10 +181,32 @@ def configured(
     line = re.compile(rf"listening on \S+:({port})$", re.M) if port else LISTENING
     with running(command, directory, line=line, environment=environment) as ready:
         server = ConfiguredServer(ready.port, ready.log, ready.pid, secret)
+    with running(command, directory, environment=environment) as ready:
+        server = ConfiguredServer(ready.port, ready.log, secret, tls)
         yield server
     log = server.log.read_text("utf-8")
     assert "Traceback" not in log
     assert not [handed_out for handed_out in server.handed_out if handed_out in log]
+
+
+def _make_certificate(directory: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .sign(key, hashes.SHA256())
+    )
+    (directory / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (directory / "key.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
 
 
 def free_port() -> int:

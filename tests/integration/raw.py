@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from stompauth.stomp.encoder import encode
 from stompauth.stomp.frame import Frame
-from tests.integration.configured import ORIGIN
+from tests.integration.configured import ORIGIN, UNVERIFIED
 from tests.wire import KEY, client_frame, read_frame
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class RawWebSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._socket.settimeout(PATIENCE)
         self._socket.connect(("127.0.0.1", server.port))
+        if server.tls:
+            self._socket = UNVERIFIED.wrap_socket(self._socket)
         self._buffer = b""
         head = [
             f"GET /stomp?ticket={ticket} HTTP/1.1",
