@@ -36,7 +36,7 @@ class Response:
 
 def end_turn(clock: Any) -> None:
     """Let fast I/O send what was written, as it does at the end of a turn; nothing else is run."""
-    for call in list(clock.calls):
+    for call in list(getattr(clock, "calls", ())):
         if isinstance(getattr(call.func, "__self__", None), Turns):
             func = call.func
             call.cancel()
