@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from twisted.web.resource import IResource
 
     from stompauth.cluster.cluster import Cluster
+    from stompauth.handshake.websocket import StompWebSocketFactory
     from stompauth.identity.logout import Logout, LogoutVerifier
     from stompauth.identity.revocation import Revocation
     from stompauth.session.registry import SessionRegistry
@@ -554,7 +555,8 @@ class StompAuth:
         is there already stays. Sizes, rates, times and heart-beats are those of the time when the
         session began. The limits of a broker, and of a Site, are their own.
         """
-        self.limits = self._connections.limits = self._sessions.limits = limits
+        self.limits = self._connections.limits = limits
+        self._sessions.replace_limits(limits)
         for factory in self._factories:
             factory.replace_limits(limits)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stompauth.session.outbound import Outbound
+    from stompauth.settings import Limits
 
 
 #: What Autobahn keeps of the opening handshake, and what is of no use once it is over.
@@ -184,6 +185,10 @@ class FastWebSocketFactory(StompWebSocketFactory):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.turns = Turns(self.clock)
+
+    def replace_limits(self, limits: Limits) -> None:
+        """Take other limits, for the connections that are made from here on."""
+        super().replace_limits(limits)
         options = {name: getattr(self, name) for name in StompWebSocketProtocol.CONFIG_ATTRS}
         self.protocol = type(
             "FastWebSocketProtocol", (FastWebSocketProtocol,), {**options, **_AT_REST}

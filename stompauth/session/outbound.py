@@ -32,10 +32,12 @@ class Outbound(Protocol):
     """The way out of one session.
 
     :ivar is_blocked: whether the client takes no more for now.
+    :ivar size: octets that are kept.
     :ivar written_at: when something was last written, in seconds; 0 for never.
     """
 
     is_blocked: bool
+    size: int
     written_at: float
 
     def write(self, frame: bytes) -> None:

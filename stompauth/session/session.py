@@ -117,7 +117,11 @@ class SessionFactory:
     decoder_limits_before_connect: DecoderLimits = field(init=False)
 
     def __post_init__(self) -> None:
-        limits = self.limits
+        self.replace_limits(self.limits)
+
+    def replace_limits(self, limits: Limits) -> None:
+        """Take other limits; sessions that are open keep some of theirs."""
+        self.limits = limits
         self.decoder_limits = DecoderLimits(limits.frame, limits.headers, limits.header_line)
         self.decoder_limits_before_connect = replace(
             self.decoder_limits, frame=limits.frame_before_connect
