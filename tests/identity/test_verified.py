@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from stompauth.counters import Counters
 from stompauth.errors import BadToken, TokenExpired, TokenRevoked
 from stompauth.identity.keys import StaticKey
 from stompauth.identity.revocation import RevocableVerifier, Revocations
@@ -104,7 +105,7 @@ class VerifiedTokensTests(SynchronousTestCase):
     def test_revoked(self) -> None:
         """JW-13: the deny list is asked each time."""
         revocations = Revocations(self.clock)
-        verifier = RevocableVerifier(self.verifier, revocations)
+        verifier = RevocableVerifier(self.verifier, revocations, self.clock, Counters())
         text = token(claims())
         name = self.successResultOf(verifier.verify(text)).name
         revocations.revoke_user(name)
