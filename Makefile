@@ -18,6 +18,10 @@ BENCH_RUNS = 5
 # The real programs that tests/integration uses. Each has the name of its Debian package.
 PROGRAMS = chromium redis-server rabbitmq-server haproxy nginx
 
+# What is tested without fast I/O, too: all that a WebSocket, or the way out, has a part in.
+ALSO_PLAIN = tests.client tests.fuzz tests.handlers tests.handshake tests.session \
+	tests.test_application tests.test_control tests.test_testing
+
 VENV = .venv
 BIN = $(VENV)/bin
 # Left by npm, and as new as what it installed.
@@ -60,6 +64,7 @@ lint: $(VENV)/.installed-test
 
 unit: $(VENV)/.installed-test
 	$(BIN)/trial tests
+	STOMPAUTH_TEST_FAST_IO=0 $(BIN)/trial $(ALSO_PLAIN)
 
 integration: $(VENV)/.installed-test $(STOMPJS)
 	$(BIN)/python -m pytest tests/integration
