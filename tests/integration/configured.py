@@ -90,7 +90,6 @@ class ConfiguredServer(Server):
     """
 
     secret: bytes = field(default=b"", repr=False)
-    secret: bytes = field(repr=False)
     tls: bool = False
     handed_out: list[str] = field(default_factory=list, repr=False)
 
@@ -180,9 +179,7 @@ def configured(
     # Other listeners may be there first.
     line = re.compile(rf"listening on \S+:({port})$", re.M) if port else LISTENING
     with running(command, directory, line=line, environment=environment) as ready:
-        server = ConfiguredServer(ready.port, ready.log, ready.pid, secret)
-    with running(command, directory, environment=environment) as ready:
-        server = ConfiguredServer(ready.port, ready.log, secret, tls)
+        server = ConfiguredServer(ready.port, ready.log, ready.pid, secret, tls)
         yield server
     log = server.log.read_text("utf-8")
     assert "Traceback" not in log
