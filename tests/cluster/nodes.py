@@ -9,13 +9,17 @@ from twisted.internet.task import Clock
 from stompauth.cluster.cluster import Cluster
 from stompauth.cluster.node import Node
 from stompauth.identity.revocation import Revocations
+from stompauth.session.outbound import OutboundBuffer
 from stompauth.session.session import Session, SessionFactory
 from stompauth.settings import Limits
 from stompauth.tickets.grant import TicketGrant
 from tests.cluster.memory_bus import MemoryLog, MemoryNetwork
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stompauth.cluster.directory import Directory
+    from stompauth.session.outbound import Outbound
 
 NOW = 1_750_000_000.0
 ISSUER = "https://id.example.com/"
@@ -26,8 +30,8 @@ class Transport:
 
     closed: tuple[int, str] | None = None
 
-    def send(self, data: bytes, *, binary: bool) -> None:
-        pass
+    def outbound(self, limit: int, overflowed: Callable[[], None]) -> Outbound:
+        return OutboundBuffer(lambda frame: None, limit, overflowed, Clock())
 
     def close(self, code: int, reason: str) -> None:
         self.closed = (code, reason)

@@ -6,6 +6,7 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from stompauth.broker import fanout
 from stompauth.errors import Refused
 from stompauth.relay.shared import reconnect_delay
 from stompauth.settings import Limits
@@ -177,6 +178,7 @@ class FeedTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """RL-6: while a message is on its way to very many, no more of them is read."""
+        self.patch(fanout, "SLICE", 256)
         for number in range(300):
             receiver = Receiver(f"m{number}")
             self.fixture.wait(self.relay.subscribe(receiver.subscription("/topic/a")))
