@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha1
@@ -28,7 +29,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet import ssl
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -412,6 +412,7 @@ class _Client:
         self._timeout = timeout
         self._connection: _Connection | None = None
         self._running: Deferred[None] | None = None
+        self._starts = 0
         self._trouble: str | None = ""
         self._is_ready = False
         _parser()
@@ -424,7 +425,8 @@ class _Client:
     def start(self) -> None:
         """Connect, and again whenever the connection is lost, until :meth:`stop`."""
         if self._running is None:
-            self._running = Deferred.fromCoroutine(self._run())
+            self._starts += 1
+            self._running = Deferred.fromCoroutine(self._run(self._starts))
 
     def stop(self) -> Deferred[None]:
         """End the connection, or the attempts to make one; what waits fails.
@@ -434,26 +436,24 @@ class _Client:
         running, self._running = self._running, None
         if running is None:
             return succeed(None)
+        self._starts += 1
         running.cancel()
         return running
 
-    async def _run(self) -> None:
+    async def _run(self, start: int) -> None:
         failures = 0
-        try:
-            while True:
+        # An endpoint that is cancelled says so by errors of several kinds: what counts is the stop.
+        with suppress(CancelledError):
+            while start == self._starts:
                 try:
                     reason = await self._live()
                     failures = 0
-                except (CancelledError, ConnectingCancelledError):
-                    # The latter is how an endpoint that is cancelled puts it.
-                    return
                 except Exception as error:
                     reason = str(error) or type(error).__name__
-                self._note(reason)
-                await deferLater(self._clock, _delay(failures))
-                failures += 1
-        except CancelledError:
-            return
+                if start == self._starts:
+                    self._note(reason)
+                    await deferLater(self._clock, _delay(failures))
+                    failures += 1
 
     async def _live(self) -> str:
         """Connect, and say in the end why it is over.
