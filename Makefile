@@ -16,7 +16,7 @@ SOAK_MINUTES = 10
 # How often the benchmark measures each thing; the median counts.
 BENCH_RUNS = 5
 # The real programs that tests/integration uses. Each has the name of its Debian package.
-PROGRAMS = chromium redis-server rabbitmq-server haproxy nginx
+PROGRAMS = chromium redis-server rabbitmq-server haproxy nginx systemd
 
 # What is tested without fast I/O, too: all that a WebSocket, or the way out, has a part in.
 ALSO_PLAIN = tests.client tests.fuzz tests.handlers tests.handshake tests.session \
@@ -87,8 +87,11 @@ bench: $(VENV)/.installed-test
 programs:
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \
 	for program in $(PROGRAMS); do \
-	  if [ $$program = chromium ]; then found=$${CHROMIUM:-/usr/bin/chromium}; \
-	  else found=$$program; fi; \
+	  case $$program in \
+	    chromium) found=$${CHROMIUM:-/usr/bin/chromium};; \
+	    systemd) found=systemd-socket-activate;; \
+	    *) found=$$program;; \
+	  esac; \
 	  command -v "$$found" >/dev/null || missing="$$missing $$program"; \
 	done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \

@@ -28,6 +28,7 @@ class RawWebSocket:
 
     :param server: where it goes, with a ticket for the token.
     :param ticket: a ticket that there is already.
+    :param connection: a connection that there is already, such as one to a proxy.
     :param deaf: whether the kernel takes next to nothing that is not read.
     """
 
@@ -38,16 +39,18 @@ class RawWebSocket:
         *,
         deaf: bool = False,
         ticket: str | None = None,
+        connection: socket.socket | None = None,
     ) -> None:
         ticket = ticket or server.ticket(token)
-        self._socket = socket.socket()
+        self._socket = connection or socket.socket()
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if deaf:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._socket.settimeout(PATIENCE)
-        self._socket.connect(("127.0.0.1", server.port))
-        if server.tls:
-            self._socket = UNVERIFIED.wrap_socket(self._socket)
+        if connection is None:
+            self._socket.connect(("127.0.0.1", server.port))
+            if server.tls:
+                self._socket = UNVERIFIED.wrap_socket(self._socket)
         self._buffer = b""
         head = [
             f"GET /stomp?ticket={ticket} HTTP/1.1",
