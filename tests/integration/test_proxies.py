@@ -31,7 +31,10 @@ UNKNOWN = "abcdefg" * 6 + "h"
 KINDS = ("nginx", "haproxy")
 
 #: What each page has a node listen on.
-LISTEN = {"nginx": "tcp:8081:interface=127.0.0.1", "haproxy": "haproxy:tcp:8081:interface=127.0.0.1"}
+LISTEN = {
+    "nginx": "tcp:8081:interface=127.0.0.1",
+    "haproxy": "haproxy:tcp:8081:interface=127.0.0.1",
+}
 
 
 @dataclass(frozen=True)
