@@ -91,7 +91,7 @@ def test_activation(tmp_path: Path) -> None:
     listen = fill(setting("ListenStream", SOCKET), {":8080": f":{port}"})
     with running([*activate, "--listen", listen, *command(tmp_path)], log) as process:
         wait_for(log, "Listening on")
-        server = ConfiguredServer(port, log, SECRET)
+        server = ConfiguredServer(port, log, secret=SECRET)
         token = server.token("alice")
         assert "listening on" not in log.read_text("utf-8")
         with RawWebSocket(server, token) as websocket:
@@ -117,7 +117,7 @@ def test_restart(tmp_path: Path) -> None:
         def hand_over() -> None:
             os.dup2(listener.fileno(), 3)
 
-        server = ConfiguredServer(listener.getsockname()[1], log, SECRET)
+        server = ConfiguredServer(listener.getsockname()[1], log, secret=SECRET)
         token = server.token("alice")
         # As systemd does, which has the socket.
         started = ["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=s exec "$@"', "sh"]
