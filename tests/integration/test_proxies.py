@@ -63,7 +63,7 @@ def deployed(
     page = blocks(ROOT / "docs" / "howto" / f"{kind}.md")["toml"][0]
     # The lines before the page's first section; the port is the only thing that is not the page's.
     top, _, more = page.partition("\n[")
-    listen = json.loads(re.search(r"^listen = (.*)$", top, re.M)[1])  # type: ignore[index]
+    listen = json.loads(re.search(r"^listen = (.*)$", top, re.M)[1])
     assert listen == [LISTEN[kind]]
     top = re.sub(r"^listen = .*$", "", top, flags=re.M)
     with contextlib.ExitStack() as stack:

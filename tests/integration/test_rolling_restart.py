@@ -160,7 +160,7 @@ class Client:
         """
         headers = {"Authorization": f"Bearer {self.token}", "Origin": ORIGIN}
         async with self._ask("POST /authenticate/token", headers) as (status, head, reader, _):
-            length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])  # type: ignore[index]
+            length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
             body = await reader.readexactly(length)
         if status != 200:
             self.turned_away.append(status)
@@ -228,7 +228,7 @@ class Client:
                     if command == b"MESSAGE":
                         delivered.add(rest.rpartition(b"\n\n")[2])
                     elif command == b"ERROR":
-                        code = re.search(rb"(?m)^code:(.*)$", rest)[1].decode()  # type: ignore[index]
+                        code = re.search(rb"(?m)^code:(.*)$", rest)[1].decode()
                     elif command == b"RECEIPT" and b"subscribed" in rest:
                         self.is_connected = True
                         send_next()
