@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import re
 import secrets
@@ -81,10 +82,14 @@ class Node:
     _process: subprocess.Popen[bytes] | None = None
     _runs: int = 0
 
+    @property
+    def _log(self) -> Path:
+        return self.directory / f"{self._runs}.log"
+
     def start(self) -> None:
         """Start it, and wait until it listens."""
         self._runs += 1
-        log = self.directory / f"{self._runs}.log"
+        log = self._log
         twistd = Path(sys.executable).parent / "twistd"
         with log.open("wb") as output:
             process = self._process = subprocess.Popen(
@@ -115,6 +120,17 @@ class Node:
         """Stop it, and start it."""
         self.stop()
         self.start()
+
+    def is_reached(self, port: int) -> bool:
+        """Send a request by the proxy, and see whether one has come here since the start.
+
+        HAProxy gives it to the node with the fewest connections: to this one, once it knows of it.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        with contextlib.closing(connection):
+            connection.request("GET", "/authenticate/token")
+            connection.getresponse().read()
+        return "ticket-refused" in self._log.read_text("utf-8")
 
     def audit(self) -> list[dict[str, Any]]:
         """The audit events of all its runs."""
@@ -275,8 +291,7 @@ async def restart_under(proxy: Proxy, nodes: Sequence[Node], clients: Sequence[C
         for node in nodes:
             await until(lambda: all(client.is_connected for client in clients), tasks)
             await asyncio.to_thread(node.restart)
-            # A check of HAProxy's later the node has clients again.
-            await asyncio.sleep(2)
+            await until(lambda node=node: node.is_reached(proxy.port), tasks)
         before = {client.name: client.receipts for client in clients}
         await until(lambda: all(client.receipts > before[client.name] for client in clients), tasks)
     finally:
