@@ -92,7 +92,7 @@ class StompAuth:
         time, with ``drain``. 0 ends them all at once, with ``shutdown``.
     :param trusted_proxies: networks whose ``X-Forwarded-For`` is believed.
     :param cluster: lets it act together with the same application on other nodes.
-    :param fast_io: whether WebSockets may use :mod:`stompauth.fastio`.
+    :param fast_io: whether WebSockets may use ``stompauth.fastio``.
     :raises TypeError: a part does not provide its interface.
 
     :ivar sessions: who is here.

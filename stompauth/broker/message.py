@@ -62,7 +62,7 @@ class Message:
     :ivar expires: seconds since the epoch, from when on nobody gets it; None for never.
     :ivar retain: whether its topic keeps it for later subscribers; nothing but a topic looks.
     :ivar framed: the octets that a session has sent last of it, for others to send them again.
-    :ivar framed_for: the audience whose octets they are, as :attr:`.Subscription.audience`; empty
+    :ivar framed_for: the audience whose octets they are, as ``Subscription.audience``; empty
         for nobody's.
     :ivar shown: the ``destination`` header that receivers see. The broker sets it where that is
         not the destination: for what somebody else sees under another name.

@@ -76,7 +76,7 @@ class Subscription:
     :ivar token: short, and unique in the session; set and used by the session.
     :ivar audience: what all subscriptions in ``auto`` have in common that get the same octets of a
         message; None if its deliveries differ. Set by the session.
-    :ivar outlet: takes the octets that :attr:`.Message.framed` holds for the audience. Set by the
+    :ivar outlet: takes the octets that ``Message.framed`` holds for the audience. Set by the
         session where there is an audience.
     :ivar told: whether the application has heard of it. Set by the session.
     :ivar unacked: what was delivered and is not acknowledged yet, by message id, in the order of

@@ -196,7 +196,7 @@ class JWTVerifier:
     def verify(self, token: str) -> Deferred[Principal]:
         """Verify a token; where the key is at hand, the Deferred has fired already.
 
-        What was verified a moment ago is not verified again; see :class:`.VerifiedTokens`.
+        What was verified a moment ago is not verified again; see ``VerifiedTokens``.
 
         :raises BadToken: it is not good, :exc:`TokenExpired` when only its time is over.
         :raises Unavailable: the keys cannot be had now.
