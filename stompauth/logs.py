@@ -29,7 +29,8 @@ def json_line(event: LogEvent) -> str:
 
     ``time``: when, in UTC (RFC 3339); ``level``; ``namespace``: the logger's; ``event``: of
     ``stompauth.audit``, the event's name; ``message``: the text, formatted; whatever fields the
-    text names; ``traceback``: of a failure.
+    text names; ``worker``: of several processes the number of the one that has logged it;
+    ``traceback``: of a failure.
     """
     fields = dict(_named(event))
     if "log_time" in event:
@@ -40,6 +41,8 @@ def json_line(event: LogEvent) -> str:
     fields["message"] = formatEvent(event)
     if event.get("log_namespace") == "stompauth.audit":
         fields["event"] = event["audit"]
+    if "worker" in event:
+        fields["worker"] = event["worker"]
     if "log_failure" in event:
         fields["traceback"] = _traceback(event["log_failure"])
     first = {name: fields[name] for name in _FIRST if name in fields}

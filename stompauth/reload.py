@@ -87,9 +87,11 @@ class ReloadOnSignal(Service):
     """Reloads whenever the process gets SIGHUP, from the service's start to its stop.
 
     A program that has signals of its own calls :class:`Reload` instead.
+
+    :param reload: is called in a turn of the reactor.
     """
 
-    def __init__(self, reload: Reload, reactor: Any) -> None:
+    def __init__(self, reload: Callable[[], object], reactor: Any) -> None:
         self._reload = reload
         self._reactor = reactor
         self._previous: Any = None

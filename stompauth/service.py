@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.address import IPv6Address, UNIXAddress
@@ -19,7 +20,9 @@ from stompauth.authorization.rules import Rules
 from stompauth.broker.distributed import DistributedBroker
 from stompauth.broker.redis_bus import RedisBus
 from stompauth.broker.simple import SimpleBroker
+from stompauth.cluster.cluster import Cluster
 from stompauth.cluster.redis_bus import redis_cluster
+from stompauth.config.checks import LISTENERS
 from stompauth.control import MAX_BODY, ControlResource
 from stompauth.handshake.address import ClientAddress
 from stompauth.handshake.site import PathRouter, StrictSite
@@ -33,51 +36,80 @@ from stompauth.relay.broker import BrokerRelay
 from stompauth.reload import Reload, ReloadOnSignal
 from stompauth.tickets.memory import MemoryTicketStore
 from stompauth.tickets.redis import RedisTicketStore
+from stompauth.workers.message_bus import MeshMessageBus
+from stompauth.workers.node_bus import MeshNodeBus
+from stompauth.workers.parent import WorkersService
+from stompauth.workers.tickets import MeshTicketStore
+from stompauth.workers.worker import WorkerService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from twisted.application.service import IService
-    from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+    from twisted.internet.interfaces import (
+        IAddress,
+        IListeningPort,
+        IProtocolFactory,
+        IStreamServerEndpoint,
+    )
 
-    from stompauth.cluster.cluster import Cluster
+    from stompauth.broker.bus import MessageBus
     from stompauth.config import BrokerConfig, ClusterConfig, Config, JwtConfig, TicketsConfig
     from stompauth.interfaces import IAuthorizer, IBroker, ITicketStore
     from stompauth.settings import Limits
+    from stompauth.workers.mesh import Mesh
+    from stompauth.workers.worker import Worker
 
+
+#: Seconds that a worker has for its end, beside those for draining and for closing sockets.
+STOP_SLACK: Final = 5.0
 
 _log = Logger()
 
 
 def make_service(
-    config: Config, reactor: Any, read: Callable[[Config], Config] | None = None
+    config: Config,
+    reactor: Any,
+    read: Callable[[Config], Config] | None = None,
+    worker: Worker | None = None,
 ) -> IService:
-    """Make all that a configuration asks for.
+    """Make all that a configuration asks for, for one process.
 
     :param read: reads the configuration again, at every SIGHUP; see :class:`.Reload`. Without it
         signals are left alone.
+    :param worker: of several processes the one that it is for; see :func:`make_workers`.
     :raises OSError: a file of a key or a token has gone since the configuration was read.
     :raises ValueError: it has changed for the worse.
     """
     verifier = make_verifier(config.jwt, reactor)
-    broker = make_broker(config.broker, config.limits, reactor)
-    application = make_application(config, verifier, broker, reactor)
+    mesh = None if worker is None else worker.mesh
+    broker = make_broker(config.broker, config.limits, reactor, mesh)
+    application = make_application(config, verifier, broker, reactor, mesh)
     resources = application.resources(config.roles)
     if config.logout.path:
         logout = application.logout_resource(LogoutVerifier(verifier, reactor))
         resources[config.logout.path.encode("ascii")] = logout
     site = StrictSite(PathRouter(resources), reactor, trusted_proxies=config.trusted_proxies)
     limit_site(site, config)
-    service: Service = application.service()
-    service = ListeningService(config.listen, site, service, reactor)
+
+    def listen(key: str, factory: IProtocolFactory, inner: Service, **options: Any) -> Service:
+        if worker is None:
+            return ListeningService(attrgetter(key)(config), factory, inner, reactor, **options)
+        endpoints = worker.endpoints(key)
+        return ListeningService(endpoints, factory, inner, reactor, announces=False, **options)
+
+    service: Service = listen("listen", site, application.service())
     if config.control.listen:
-        control_site = make_control_site(config, application, reactor)
-        service = ListeningService(
-            config.control.listen, control_site, service, reactor, to_the_end=True
-        )
+        stop_all = reactor.stop if worker is None else worker.stop_all
+        # As SIGTERM does: then the service stops, and drains first.
+        stop = partial(reactor.callLater, 0, stop_all)
+        control_site = make_control_site(config, application, reactor, stop)
+        service = listen("control.listen", control_site, service, to_the_end=True)
     if config.ops.listen:
         ops_site = make_ops_site(config, application, reactor)
-        service = ListeningService(config.ops.listen, ops_site, service, reactor, to_the_end=True)
+        service = listen("ops.listen", ops_site, service, to_the_end=True)
+    if worker is not None:
+        service = WorkerService(worker, service, reactor)
     if read is None:
         return service
 
@@ -104,6 +136,25 @@ def make_service(
     return both
 
 
+def make_workers(config: Config, reactor: Any, command: Sequence[str]) -> IService:
+    """Make the parent of several processes, each of which runs what :func:`make_service` makes.
+
+    :param command: what starts one of them.
+    """
+    parent = WorkersService(
+        reactor,
+        command,
+        config.workers,
+        {key: attrgetter(key)(config) for key in LISTENERS},
+        stop_timeout=config.ops.drain_timeout + config.limits.close_timeout + STOP_SLACK,
+        listening=lambda address: _log.info("listening on {address}", address=describe(address)),
+    )
+    both = MultiService()
+    parent.setServiceParent(both)
+    ReloadOnSignal(partial(parent.signal, "HUP"), reactor).setServiceParent(both)
+    return both
+
+
 def limit_site(site: StrictSite, config: Config) -> None:
     """Have the site of ``listen`` keep the limits of a configuration."""
     limits = config.limits
@@ -113,15 +164,16 @@ def limit_site(site: StrictSite, config: Config) -> None:
     site.replace_limits(limits.http_timeout, limits.sessions, per_address)
 
 
-def make_control_site(config: Config, application: StompAuth, reactor: Any) -> StrictSite:
+def make_control_site(
+    config: Config, application: StompAuth, reactor: Any, stop: Callable[[], object]
+) -> StrictSite:
     """Make what listens at ``control.listen``."""
     control = ControlResource(
         application,
         token=read_secret_token(config.control.token_file),
         clock=reactor,
         addresses=ClientAddress(config.trusted_proxies),
-        # As SIGTERM does: then the service stops, and drains first.
-        stop=partial(reactor.callLater, 0, reactor.stop),
+        stop=stop,
     )
     return StrictSite(control, reactor, config.limits.http_timeout, MAX_BODY)
 
@@ -140,13 +192,20 @@ def make_ops_site(config: Config, application: StompAuth, reactor: Any) -> OpsSi
 
 
 def make_application(
-    config: Config, verifier: JWTVerifier, broker: IBroker, reactor: Any
+    config: Config,
+    verifier: JWTVerifier,
+    broker: IBroker,
+    reactor: Any,
+    mesh: Mesh | None = None,
 ) -> StompAuth:
-    """Make the application of a configuration, without listeners."""
+    """Make the application of a configuration, without listeners.
+
+    :param mesh: connects it to others on this machine, in all that has no Redis for that.
+    """
     tickets = config.tickets
     return StompAuth(
         verifier=verifier,
-        tickets=make_tickets(tickets, reactor),
+        tickets=make_tickets(tickets, reactor, mesh),
         broker=broker,
         rules=make_authorizers(config, reactor),
         origins=config.websocket.origins,
@@ -159,13 +218,15 @@ def make_application(
         stamp_sender=config.broker.stamp_sender,
         trusted_proxies=config.trusted_proxies,
         drain_timeout=config.ops.drain_timeout,
-        cluster=make_cluster(config.cluster, reactor) if config.cluster.url else None,
+        cluster=make_cluster(config.cluster, reactor, mesh),
         fast_io=config.fast_io,
     )
 
 
-def make_cluster(cluster: ClusterConfig, reactor: Any) -> Cluster:
-    """Make what a ``[cluster]`` section asks for."""
+def make_cluster(cluster: ClusterConfig, reactor: Any, mesh: Mesh | None = None) -> Cluster | None:
+    """Make what a ``[cluster]`` section asks for; None for a process that is alone."""
+    if not cluster.url:
+        return None if mesh is None else Cluster(MeshNodeBus(mesh), reactor)
     return redis_cluster(
         reactor,
         cluster.url,
@@ -176,7 +237,7 @@ def make_cluster(cluster: ClusterConfig, reactor: Any) -> Cluster:
 
 
 def make_broker(
-    broker: BrokerConfig, limits: Limits, reactor: Any
+    broker: BrokerConfig, limits: Limits, reactor: Any, mesh: Mesh | None = None
 ) -> SimpleBroker | DistributedBroker | BrokerRelay:
     """Make the broker of a ``[broker]`` section.
 
@@ -193,22 +254,27 @@ def make_broker(
             limits=limits,
             clock=reactor,
         )
-    if not broker.bus:
+    bus: MessageBus
+    if broker.bus:
+        bus = RedisBus(
+            reactor,
+            broker.bus,
+            password=read_password(broker.bus_password_file) if broker.bus_password_file else None,
+            prefix=broker.bus_prefix,
+            timeout=broker.bus_timeout,
+        )
+    elif mesh is not None:
+        bus = MeshMessageBus(mesh, reactor)
+    else:
         return SimpleBroker(limits=limits, clock=reactor)
-    bus = RedisBus(
-        reactor,
-        broker.bus,
-        password=read_password(broker.bus_password_file) if broker.bus_password_file else None,
-        prefix=broker.bus_prefix,
-        timeout=broker.bus_timeout,
-    )
     return DistributedBroker(bus, clock=reactor, limits=limits, local_queues=broker.local_queues)
 
 
-def make_tickets(tickets: TicketsConfig, reactor: Any) -> ITicketStore:
+def make_tickets(tickets: TicketsConfig, reactor: Any, mesh: Mesh | None = None) -> ITicketStore:
     """Make the store of a ``[tickets]`` section."""
     if tickets.store == "memory":
-        return MemoryTicketStore(reactor, tickets.max_outstanding, tickets.max_total)
+        own = MemoryTicketStore(reactor, tickets.max_outstanding, tickets.max_total)
+        return own if mesh is None else MeshTicketStore(own, mesh, reactor)
     return RedisTicketStore(
         reactor,
         tickets.store,
@@ -283,26 +349,33 @@ class ListeningService(Service):
     round, for what has to be asked until the end. A listener that cannot be had is an error at
     start, not a line in the log.
 
-    :param endpoints: Twisted's endpoint descriptions, such as ``tcp:8080:interface=127.0.0.1``.
+    :param endpoints: endpoints, or Twisted's descriptions of them, such as
+        ``tcp:8080:interface=127.0.0.1``.
     :param factory: what listens.
     :param inner: the service; one that listens itself stops to do so after this one.
     :param to_the_end: whether to listen from after the service's start until after its stop.
     :param listening: called with the address of each listener as it is there.
+    :param announces: whether to log the address, too.
     """
 
     _log = Logger()
 
     def __init__(
         self,
-        endpoints: Sequence[str],
+        endpoints: Sequence[str | IStreamServerEndpoint],
         factory: IProtocolFactory,
         inner: Service,
         reactor: Any,
         listening: Callable[[IAddress], None] | None = None,
         *,
         to_the_end: bool = False,
+        announces: bool = True,
     ) -> None:
-        self._endpoints = [serverFromString(reactor, description) for description in endpoints]
+        self._endpoints = [
+            serverFromString(reactor, endpoint) if isinstance(endpoint, str) else endpoint
+            for endpoint in endpoints
+        ]
+        self._announces = announces
         self._factory = factory
         self._inner = inner
         self._listening = listening
@@ -345,7 +418,8 @@ class ListeningService(Service):
         address = port.getHost()
         if self._listening is not None:
             self._listening(address)
-        self._log.info("listening on {address}", address=describe(address))
+        if self._announces:
+            self._log.info("listening on {address}", address=describe(address))
 
     def stopService(self) -> Deferred[None]:
         """Stop in order.

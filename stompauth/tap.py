@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from twisted.application.reactors import getReactorTypes
 from twisted.application.service import MultiService
 from twisted.logger import ILogObserver
 from twisted.python import usage
@@ -17,6 +18,8 @@ from twisted.python.logfile import LogFile
 from stompauth.config import Config, Given, effective
 from stompauth.errors import ConfigError
 from stompauth.logs import json_file_log_observer
+from stompauth.workers.log import worker_log_observer
+from stompauth.workers.start import Start
 
 if TYPE_CHECKING:
     from twisted.application.service import IService
@@ -27,6 +30,7 @@ class Options(usage.Options):
 
     :ivar config: the configuration, once the options are parsed; None for the demo.
     :ivar json_log: whether the service has to bring an observer for twistd.
+    :ivar start: of a worker, what its parent has said.
     """
 
     synopsis = "[--config FILE | --demo] [options]"
@@ -38,6 +42,7 @@ class Options(usage.Options):
     optFlags = [
         ["check", None, "Only say what the configuration comes to, or all that is wrong with it."],
         ["demo", None, "Serve a chat page with made-up users, on loopback only."],
+        ["worker", None, "Be one of the processes of --workers, which starts them itself."],
     ]
     optParameters = [
         ["config", "c", None, "The configuration, a TOML file."],
@@ -46,6 +51,7 @@ class Options(usage.Options):
 
     config: Config | None = None
     json_log: bool = False
+    start: Start | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +70,7 @@ class Options(usage.Options):
         :raises SystemExit: with ``--check``: 0, or 1 when there are mistakes.
         """
         if self["demo"]:
-            for other in ("config", "workers", "check"):
+            for other in ("config", "workers", "worker", "check"):
                 if self[other]:
                     raise usage.UsageError(f"--demo and --{other} do not go together.")
             return
@@ -86,8 +92,36 @@ class Options(usage.Options):
         if self["check"]:
             sys.stdout.write(effective(self.config, given.sources))
             raise SystemExit(0)
-        if self.config.ops.log_format == "json":
+        if self["worker"]:
+            self._be_worker()
+        elif self.config.ops.log_format == "json":
             self._log_json()
+
+    def _be_worker(self) -> None:
+        """Do as the parent says, and log to it."""
+        try:
+            self.start = Start.read()
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from error
+        if self.parent is not None:
+            self.parent["fileLogObserverFactory"] = worker_log_observer
+
+    def worker_command(self, reactor: Any) -> list[str]:
+        """What starts a worker with these options.
+
+        :param reactor: the worker has one of its kind.
+        """
+        command = [sys.executable, "-m", "twisted", "--log-level=debug"]
+        for kind in getReactorTypes():
+            if getattr(kind, "moduleName", None) == type(reactor).__module__:
+                command.append(f"--reactor={kind.shortName}")
+                break
+        path, overrides, _ = self._sources
+        command += ["stompauth", "--worker", f"--config={path}"]
+        command += [f"--listen={endpoint}" for endpoint in overrides.get("listen", ())]
+        if "workers" in overrides:
+            command.append(f"--workers={overrides['workers']}")
+        return command
 
     def read_again(self, running: Config) -> Config:
         """Read the configuration once more, from the same sources.
@@ -124,9 +158,14 @@ def makeService(options: Options) -> IService:
             from stompauth.demo.demo import make_demo_service
 
             return make_demo_service(options["listen"] or None, reactor)
-        from stompauth.service import make_service
+        from stompauth.service import make_service, make_workers
+        from stompauth.workers.worker import Worker
 
-        service = make_service(options.config, reactor, options.read_again)
+        if options.start is None and options.config.workers > 1:
+            service = make_workers(options.config, reactor, options.worker_command(reactor))
+        else:
+            worker = Worker(options.start, reactor) if options.start is not None else None
+            service = make_service(options.config, reactor, options.read_again, worker)
     except ConfigError as error:
         raise SystemExit(str(error)) from error
     if not options.json_log:

@@ -19,7 +19,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.authorization.rules import allow, deny
 from stompauth.config import (
-    NOT_YET,
     Config,
     InterceptorConfig,
     JwtConfig,
@@ -828,17 +827,6 @@ class RefusalTests(ConfigCase):
             self.assert_refused({key: value}, key.replace("__", "."))
         from_mapping(changed(roles=["websocket", "tickets"]), Path())
 
-    def test_not_yet(self) -> None:
-        """What this version does not have is refused, not ignored."""
-        path = self.directory() / "file"
-        path.write_bytes(b"something")
-        asked: dict[str, dict[str, object]] = {
-            "workers": {"workers": 2},
-        }
-        for key in NOT_YET:
-            found = self.refused(changed(**asked[key]))
-            self.assertEqual(found, {key: "is not available in this version"})
-
     def test_bus(self) -> None:
         """A bus carries neither queues nor retained values: to allow them is a mistake."""
         bus = {"broker__bus": "redis://127.0.0.1"}
@@ -878,6 +866,29 @@ class RefusalTests(ConfigCase):
         self.assert_refused({**relay, "broker__bus": "redis://127.0.0.1"}, "broker.bus")
         for endpoint in ("rabbit.example.com:61614", "ssl:rabbit.example.com:61614", "tls:", "tls"):
             self.assert_refused({**relay, "broker__endpoint": endpoint}, "broker.endpoint")
+
+    def test_workers(self) -> None:
+        """Nor do workers share these, unless they have a relay for that."""
+        queues = {"allow": ["send"], "destination": "/queue/work"}
+        retained = {"allow": ["send"], "destination": "/topic/**", "retain": True}
+        found = self.refused(changed(workers=2, rules=[queues, retained]))
+        self.assertEqual(list(found), ["rules[0].destination", "rules[1].retain"])
+        config = from_mapping(
+            changed(workers=2, broker__local_queues=True, rules=[queues]), Path()
+        )
+        self.assertTrue(config.broker.local_queues)
+        found = self.refused(changed(broker__local_queues=True, rules=[queues]))
+        self.assertEqual(found, {"broker.local_queues": "needs broker.bus, or several workers"})
+        path = self.directory() / "file"
+        path.write_bytes(b"something")
+        relay = {
+            "broker__kind": "relay",
+            "broker__endpoint": "tls:rabbit.example.com:61614",
+            "broker__login": "chat",
+            "broker__passcode_file": str(path),
+        }
+        config = from_mapping(changed(workers=2, rules=[queues], **relay), Path())
+        self.assertEqual(config.workers, 2)
 
     def test_redis(self) -> None:
         """OP-2: a password does not belong into a URL, and is not repeated when it is there."""
@@ -1156,16 +1167,6 @@ class DocumentationTests(ConfigCase):
             if key.is_required and section not in ("interceptors", "rules")
         }
         self.assertEqual(required, set(self.refused({})) - {"jwt", "rules"})
-
-    def test_not_yet(self) -> None:
-        """What is refused for now is said to be."""
-        said = {
-            key.path
-            for keys in sections().values()
-            for key in keys
-            if "*not yet*" in key.meaning.lower()
-        }
-        self.assertEqual(said, set(NOT_YET))
 
     def test_example(self) -> None:
         """The example starts."""

@@ -43,7 +43,7 @@ LAYERS = (
     ("stompauth.fastio",),
     ("stompauth.application", "stompauth.control"),
     ("stompauth.config", "stompauth.ops", "stompauth.testing"),
-    ("stompauth.reload",),
+    ("stompauth.reload", "stompauth.workers"),
     ("stompauth.service",),
     ("stompauth.demo",),
     ("stompauth.tap",),

@@ -60,6 +60,10 @@ class JSONLineTests(SynchronousTestCase):
         )
         self.assertEqual(list(line)[:3], ["time", "level", "namespace"])
 
+    def test_worker(self) -> None:
+        """An event of one of several processes tells its number."""
+        self.assertEqual(parsed(event_of("here", worker=2))["worker"], 2)
+
     def test_unnamed(self) -> None:
         """LG-1: what the text does not name, and so does not tell, is left out."""
         line = json_line(event_of("{user} is here", user="alice", token="hunter2"))

@@ -21,6 +21,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.logs import json_file_log_observer
 from stompauth.tap import Options, makeService
+from stompauth.workers.log import worker_log_observer
+from stompauth.workers.start import Start
 
 CONFIG = """
 listen = ["tcp:8080:interface=127.0.0.1"]
@@ -192,6 +194,36 @@ class MakeServiceTests(MakeServiceCase):
     def test_config(self) -> None:
         """With a file, the service listens where the file says."""
         self.assertEqual(self.ports("-c", str(self.file)), [(8080, "127.0.0.1")])
+
+    def test_workers(self) -> None:
+        """With workers the service binds the listeners, for others to accept there."""
+        service = makeService(self.parse("-c", str(self.file), "--workers", "2"))
+        service.privilegedStartService()
+        self.assertEqual([server[0] for server in self.reactor.tcpServers], [8080])
+
+    def test_worker(self) -> None:
+        """A worker is what its parent says; without a parent it is a mistake to ask for one."""
+        listen = "tcp:0:interface=127.0.0.1"
+        parent = self.parse("-c", str(self.file), "--workers=2", "--listen", listen)
+        arguments = parent.worker_command(self.reactor)
+        self.assertEqual(arguments[:3], [sys.executable, "-m", "twisted"])
+        start = Start(0, 2, self.mktemp(), {"listen": ()})
+        self.patch(Start, "read", lambda: start)
+        options = Options()
+        runner: dict[str, Any] = {"fileLogObserverFactory": None}
+        options.parent = runner
+        options.parseOptions(arguments[arguments.index("stompauth") + 1 :])
+        assert options.config is not None
+        self.assertEqual(options.config.listen, (listen,))
+        self.assertEqual(options.start, start)
+        self.assertIs(runner["fileLogObserverFactory"], worker_log_observer)
+        self.assertTrue(IService.providedBy(makeService(options)))
+
+        def nobody() -> Start:
+            raise ValueError("no parent")
+
+        self.patch(Start, "read", nobody)
+        self.assertIn("no parent", self.usage_error("-c", str(self.file), "--worker"))
 
     def test_demo(self) -> None:
         """The demo listens on loopback, or where the command line says, if that is loopback."""

@@ -2,7 +2,7 @@
 
 from stompauth.config.effective import effective
 from stompauth.config.listener import Listener
-from stompauth.config.reader import NOT_YET, from_mapping
+from stompauth.config.reader import from_mapping
 from stompauth.config.sources import Given, load
 from stompauth.config.values import (
     BrokerConfig,
@@ -15,7 +15,6 @@ from stompauth.config.values import (
 )
 
 __all__ = [
-    "NOT_YET",
     "BrokerConfig",
     "ClusterConfig",
     "Config",

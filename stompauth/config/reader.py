@@ -29,11 +29,6 @@ from stompauth.redis import RedisURL, is_installed, read_password
 
 _DEFAULTS: Final = Config()
 
-#: What this version cannot do yet: the key, and which of its values ask for it.
-NOT_YET: Final[dict[str, Callable[[Any], bool]]] = {
-    "workers": lambda workers: workers > 1,
-}
-
 #: What cannot be empty. Where it has a default, leaving it out is fine.
 REQUIRED: Final = (
     "listen",
@@ -68,7 +63,6 @@ _NEEDED_BY: Final = {
         "broker.bus_password_file",
         "broker.bus_prefix",
         "broker.bus_timeout",
-        "broker.local_queues",
     ),
     "cluster.url": ("cluster.password_file", "cluster.prefix", "cluster.timeout"),
     "control.listen": ("control.token_file",),
@@ -231,9 +225,6 @@ class _Reader:
     def _check_presence(self, config: Config) -> None:
         for path in REQUIRED:
             self._expect(_at(config, path), path, "is required, and not empty")
-        for path, asks_for_it in NOT_YET.items():
-            asked = asks_for_it(_at(config, path))
-            self._expect(not asked, path, "is not available in this version")
         for needed, paths in _NEEDED_BY.items():
             for path in paths:
                 is_alone = _is_changed(config, path) and not _is_changed(config, needed)
@@ -303,27 +294,39 @@ class _Reader:
                     self._mistake(path, f"{token_file!r}: {error}")
 
     def _check_bus(self, config: Config) -> None:
-        """With a bus, what it does not carry is not promised by a rule."""
+        """With several processes, what they do not share is not promised by a rule."""
         broker = config.broker
-        if not broker.bus or not self._is_read("broker.bus"):
-            return
+        is_simple = broker.kind == "simple"
         self._expect(
-            broker.kind == "simple", "broker.bus", 'goes with broker.kind = "simple"', "broker.kind"
+            not broker.bus or is_simple,
+            "broker.bus",
+            'goes with broker.kind = "simple"',
+            "broker.kind",
         )
+        is_shared = broker.bus or (is_simple and config.workers > 1)
+        self._expect(
+            is_shared or not broker.local_queues,
+            "broker.local_queues",
+            "needs broker.bus, or several workers",
+            "broker.bus",
+            "workers",
+        )
+        if not is_shared or not self._is_read("broker.bus", "broker.kind", "workers"):
+            return
         for index, rule in enumerate(config.rules):
             where = f"rules[{index}]"
             self._expect(
                 not rule.allows or rule.pattern.first != "queue" or broker.local_queues,
                 f"{where}.destination",
-                "is of queues, which broker.bus does not carry; broker.local_queues = true gives"
-                " each node its own",
+                "is of queues, which nodes and workers do not share; broker.local_queues = true"
+                " gives each its own",
                 "rules",
                 "broker.local_queues",
             )
             self._expect(
                 not rule.retain,
                 f"{where}.retain",
-                "goes without broker.bus only: several nodes retain nothing",
+                "goes without broker.bus and workers only: several processes retain nothing",
                 "rules",
             )
 

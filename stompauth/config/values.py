@@ -108,7 +108,7 @@ class BrokerConfig:
     :ivar bus_prefix: With a bus: what all its channels begin with. Nodes with the same prefix hear
         one another.
     :ivar bus_timeout: (s) With a bus: how long an answer may take, 0.1 to 60.
-    :ivar local_queues: With a bus: allow queues, each node's own.
+    :ivar local_queues: With a bus or several workers: allow queues, each process' own.
     :ivar stamp_sender: Name the sender in the header ``sender`` of a MESSAGE.
     """
 
@@ -229,7 +229,8 @@ class Config:
     :ivar trusted_proxies: Networks, as ``10.0.0.0/8``, whose ``X-Forwarded-For`` is believed.
     :ivar roles: What this process serves. One of the two alone needs a shared ``tickets.store``.
     :ivar fast_io: Read and write WebSockets the short way, which changes nothing but its cost.
-    :ivar workers: (processes) How many share the listeners. More than 1: *not yet*.
+    :ivar workers: (processes) How many share the listeners: see [how](howto/workers.md).
+        Limits of this process are those of each worker.
     """
 
     listen: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)

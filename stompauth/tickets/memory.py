@@ -66,16 +66,27 @@ class MemoryTicketStore:
 
     def issue(self, grant: TicketGrant, ttl: float) -> Deferred[str]:
         """Make a ticket. See :meth:`.ITicketStore.issue`."""
+        ticket = token_urlsafe(TICKET_BYTES)
+        try:
+            self.put(digest(ticket), grant, ttl)
+        except Unavailable:
+            return fail()
+        return succeed(ticket)
+
+    def put(self, key: bytes, grant: TicketGrant, ttl: float) -> None:
+        """Keep the grant of a ticket that was made elsewhere.
+
+        :param key: the ticket's :func:`digest`.
+        :raises Unavailable: the store is full.
+        """
         now = self._clock.seconds()
         self._sweep(now)
         if self._max_total and len(self._entries) >= self._max_total:
-            return fail(Unavailable("as many tickets as there may be"))
+            raise Unavailable("as many tickets as there may be")
         subject = (grant.issuer, grant.user)
         outstanding = self._outstanding.setdefault(subject, {})
         while self._max_outstanding and len(outstanding) >= self._max_outstanding:
             self._forget(next(iter(outstanding)))
-        ticket = token_urlsafe(TICKET_BYTES)
-        key = digest(ticket)
         self._entries[key] = _Entry(grant, now + ttl)
         # Forgetting the oldest may have dropped the subject's table.
         self._outstanding.setdefault(subject, outstanding)[key] = None
@@ -83,21 +94,30 @@ class MemoryTicketStore:
         if len(self._ends) > 2 * len(self._entries) + SWEEP:
             self._ends = [(entry.expires_at, key) for key, entry in self._entries.items()]
             heapq.heapify(self._ends)
-        return succeed(ticket)
 
     def redeem(self, ticket: str) -> Deferred[TicketGrant]:
         """Take a ticket, in one step. See :meth:`.ITicketStore.redeem`."""
+        try:
+            return succeed(self.take(digest(ticket)))
+        except TicketRefused:
+            return fail()
+
+    def take(self, key: bytes) -> TicketGrant:
+        """Take a ticket by its :func:`digest`.
+
+        :raises TicketRefused: see :meth:`.ITicketStore.redeem`.
+        :raises TicketReplayed: likewise, for one that was used.
+        """
         now = self._clock.seconds()
         self._sweep(now)
-        key = digest(ticket)
         entry = self._entries.get(key)
         if entry is None or entry.expires_at <= now:
-            return fail(TicketRefused("unknown or expired"))
+            raise TicketRefused("unknown or expired")
         if entry.spent:
-            return fail(TicketReplayed(entry.grant))
+            raise TicketReplayed(entry.grant)
         entry.spent = True
         self._settle(entry.grant, key)
-        return succeed(entry.grant)
+        return entry.grant
 
     def revoke(self, issuer: str | None, user: str) -> Deferred[int]:
         """Void a user's tickets. See :meth:`.ITicketStore.revoke`."""
