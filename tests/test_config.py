@@ -873,9 +873,7 @@ class RefusalTests(ConfigCase):
         retained = {"allow": ["send"], "destination": "/topic/**", "retain": True}
         found = self.refused(changed(workers=2, rules=[queues, retained]))
         self.assertEqual(list(found), ["rules[0].destination", "rules[1].retain"])
-        config = from_mapping(
-            changed(workers=2, broker__local_queues=True, rules=[queues]), Path()
-        )
+        config = from_mapping(changed(workers=2, broker__local_queues=True, rules=[queues]), Path())
         self.assertTrue(config.broker.local_queues)
         found = self.refused(changed(broker__local_queues=True, rules=[queues]))
         self.assertEqual(found, {"broker.local_queues": "needs broker.bus, or several workers"})

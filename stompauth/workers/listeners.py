@@ -11,6 +11,7 @@ from twisted.internet import unix
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 
 from stompauth.config.listener import Listener
 
@@ -33,7 +34,7 @@ def bind(reactor: Any, description: str) -> IListeningPort:
     listening = serverFromString(reactor, description).listen(_Shared())
     listening.addBoth(results.append)
     (result,) = results
-    if not hasattr(result, "stopReading"):
+    if isinstance(result, Failure):
         result.raiseException()
     # Before the reactor has had the time to look.
     result.stopReading()

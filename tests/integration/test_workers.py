@@ -22,6 +22,7 @@ import pytest
 
 from tests.integration.configured import ORIGIN, ConfiguredServer, configured, free_port
 from tests.integration.raw import CLOSE, RawWebSocket, status_of
+from tests.integration.redis_server import redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,17 +100,28 @@ class Machine:
 
 @contextlib.contextmanager
 def machine(
-    directory: Path, workers: int = 2, *, top: str = "", more: str = "", **limits: Any
+    directory: Path,
+    workers: int = 2,
+    *,
+    broker: str = "",
+    tickets: str = "",
+    more: str = "",
+    **limits: Any,
 ) -> Iterator[Machine]:
-    """A server of so many workers."""
+    """A server of so many workers.
+
+    :param broker: further lines of ``[broker]``.
+    :param tickets: further lines of ``[tickets]``.
+    :param more: further sections.
+    """
     (directory / "control.token").write_text(CONTROL_TOKEN)
     control = free_port()
     more = (
         f'[control]\nlisten = ["tcp:{control}:interface=127.0.0.1"]\n'
-        f'token_file = "control.token"\n[broker]\nlocal_queues = true\n{USERS}\n{more}'
+        f'token_file = "control.token"\n[broker]\nlocal_queues = true\n{broker}\n{more}\n{USERS}'
     )
-    top = f"workers = {workers}\n{top}"
-    with configured(directory, top=top, more=more, **limits) as server:
+    top = f"workers = {workers}"
+    with configured(directory, top=top, tickets=tickets, more=more, **limits) as server:
         yield Machine(server, control)
 
 
@@ -422,6 +434,32 @@ def test_reload(tmp_path: Path) -> None:
             assert b"\ncode:access-denied\n" in frame[1]
         wait(lambda: here.log.count("] reloaded") == 2, "not both have reloaded")
         assert "has ended" not in here.log
+
+
+def test_redis(tmp_path: Path) -> None:
+    """Where there is Redis for tickets, messages and control, workers meet there, as nodes do."""
+    with redis_server(tmp_path / "redis") as redis:
+        more = f'[cluster]\nurl = "{redis.url}"\n'
+        broker = f'bus = "{redis.url.rpartition("/")[0]}"'
+        tickets = f'store = "{redis.url}"'
+        with (
+            machine(tmp_path, 2, broker=broker, tickets=tickets, more=more) as here,
+            contextlib.ExitStack() as stack,
+        ):
+            clients = one_on_each(here, stack, 2)
+            for client in clients:
+                client.subscribe("/topic/news")
+            clients[0].send_stomp("SEND", {"destination": "/topic/news"}, b"on")
+            assert [client.body() for client in clients] == [b"on", b"on"]
+            users = [client.user for client in clients]
+            for user, client in zip(users, clients, strict=True):
+                wait(
+                    lambda user=user: (
+                        here.ask("POST", "/revoke", {"user": user})[1].get("sessions") == 1
+                    ),
+                    "the session is not ended",
+                )
+                client.assert_ends_with("revoked", 4403)
 
 
 def certificate(directory: Path) -> Path:
