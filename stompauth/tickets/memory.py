@@ -76,7 +76,7 @@ class MemoryTicketStore:
     def put(self, key: bytes, grant: TicketGrant, ttl: float) -> None:
         """Keep the grant of a ticket that was made elsewhere.
 
-        :param key: the ticket's :func:`digest`.
+        :param key: the ticket's SHA-256.
         :raises Unavailable: the store is full.
         """
         now = self._clock.seconds()
@@ -103,7 +103,7 @@ class MemoryTicketStore:
             return fail()
 
     def take(self, key: bytes) -> TicketGrant:
-        """Take a ticket by its :func:`digest`.
+        """Take a ticket by its SHA-256.
 
         :raises TicketRefused: see :meth:`.ITicketStore.redeem`.
         :raises TicketReplayed: likewise, for one that was used.

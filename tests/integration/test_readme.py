@@ -105,14 +105,12 @@ def test_nothing_unsafe_by_default(tmp_path: Path) -> None:
         assert path in report
 
 
-def test_not_yet(tmp_path: Path) -> None:
-    """What the server does not do yet is refused when it is asked for, not ignored."""
-    wishes = """
-        workers = 2
-    """
-    checked = check(wishes + README["toml"][0], tmp_path)
+def test_workers(tmp_path: Path) -> None:
+    """What workers do not share is refused when it is asked for, not ignored."""
+    rule = '[[rules]]\nallow = ["send"]\ndestination = "/queue/work"\n'
+    checked = check("workers = 2\n" + README["toml"][0] + rule, tmp_path)
     assert checked.returncode == 1
-    assert "workers" in checked.stderr
+    assert "queues" in checked.stderr
 
 
 def test_embedding() -> None:
