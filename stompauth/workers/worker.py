@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import Service
@@ -63,6 +65,11 @@ class Worker:
         """Have the parent stop, and all workers with it."""
         tell_parent(STOP)
 
+    def remove_directory(self) -> None:
+        """Remove the directory of the sockets, unless another worker has one there."""
+        with suppress(OSError):
+            os.rmdir(self._start.directory)
+
 
 @implementer(IStreamServerEndpoint)
 class _Later:
@@ -100,6 +107,7 @@ class WorkerService(Service):
         self._inner = inner
         self._reactor = reactor
         self._joining: Deferred[None] | None = None
+        self._is_dismissed = False
 
     def startService(self) -> None:
         """Start the service, join the others, and then serve."""
@@ -123,6 +131,7 @@ class WorkerService(Service):
         self._reactor.callLater(GRACE, self._end)
 
     def _end(self) -> None:
+        self._is_dismissed = True
         if self.running:
             self._log.info("the parent stops, or is gone")
             self._reactor.stop()
@@ -142,6 +151,8 @@ class WorkerService(Service):
         if stopped is not None:
             await stopped
         await self._worker.mesh.stop()
+        if self._is_dismissed:
+            self._worker.remove_directory()
 
 
 def make_mesh(start: Start, reactor: Any) -> Mesh:
