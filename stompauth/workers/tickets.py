@@ -58,13 +58,14 @@ class MeshTicketStore:
     async def _issue(self, grant: TicketGrant, ttl: float) -> str:
         ticket = token_urlsafe(TICKET_BYTES)
         key = digest(ticket)
-        home = self._home_of(grant.user)
-        if home == self._mesh.node_id:
-            self._store.put(key, grant, ttl)
-        else:
+        while (home := self._home_of(grant.user)) != self._mesh.node_id:
             value = await self._ask(home, ["put", key.hex(), asdict(grant), ttl])
-            if value != ["put"]:
+            if value == ["put"]:
+                return home + ticket
+            if value is not None:
                 raise Unavailable("the worker that keeps the user's tickets takes none")
+            # It has ended meanwhile; another one keeps them from now on.
+        self._store.put(key, grant, ttl)
         return home + ticket
 
     def redeem(self, ticket: str) -> Deferred[TicketGrant]:
