@@ -36,14 +36,17 @@ def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int)
     delivery = Delivery(message)
     held: Delivery | None = None
     framed, framed_for = message.framed, message.framed_for
+    others = 0
     for subscription in subscriptions:
         # A receiver before it may have ended a session.
         if not subscription.active:
+            others += 1
             continue
         if subscription.audience == framed_for:
             # The octets are at hand: nothing is left to do but to hand them on.
             subscription.outlet(framed)
             continue
+        others += 1
         if subscription.ack != "auto":
             unacked = subscription.unacked
             if limit and len(unacked) >= limit:
@@ -56,6 +59,9 @@ def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int)
         subscription.subscriber.deliver(subscription, delivery)
         framed, framed_for = message.framed, message.framed_for
     message.forget_template()
+    handed_on = len(subscriptions) - others
+    if handed_on:
+        subscriptions[0].subscriber.handed_on(handed_on)
 
 
 @dataclass(slots=True)

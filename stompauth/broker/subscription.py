@@ -30,6 +30,9 @@ class Subscriber(Protocol):
     def deliver(self, subscription: Subscription, delivery: Delivery) -> None:
         """Pass a message on to the client."""
 
+    def handed_on(self, count: int) -> None:
+        """So many deliveries, of whatever sessions, went out by their outlets."""
+
     def overflow(self, subscription: Subscription) -> None:
         """A message did not go to the subscription, which holds as many unacknowledged as it may.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
+    from stompauth.counters import Counters
     from stompauth.fastio.protocol import FastWebSocketProtocol
 
 #: Octets that a list may hold while the client takes all; a longer one is sent at once, and no
@@ -54,15 +55,18 @@ class Turns:
     """Sends at the end of the reactor's turn what was written in it, some connections in each.
 
     :param clock: gives turns; the reactor.
+    :param counters: count what is sent.
     :ivar clock: likewise.
+    :ivar counters: likewise.
     """
 
-    __slots__ = ("_waiting", "clock")
+    __slots__ = ("_waiting", "clock", "counters")
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, counters: Counters) -> None:
         self.clock = clock
+        self.counters = counters
         self._waiting: list[Output] = []
 
     def add(self, output: Output) -> None:
@@ -165,6 +169,7 @@ class Output:
         while self._frames and not self.is_blocked:
             piece = self._take_piece()
             self.written_at = now
+            self._turns.counters.bytes_sent += len(piece)
             if self._socket is None:
                 self.size -= len(piece)
                 # This may block.

@@ -184,7 +184,7 @@ class FastWebSocketFactory(StompWebSocketFactory):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.turns = Turns(self.clock)
+        self.turns = Turns(self.clock, self.sessions.counters)
 
     def replace_limits(self, limits: Limits) -> None:
         """Take other limits, for the connections that are made from here on."""

@@ -252,6 +252,7 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
     def _send_frame(self, frame: bytes) -> None:
         # Nothing may stand behind a close frame.
         if self.state == self.STATE_OPEN:
+            self.factory.sessions.counters.bytes_sent += len(frame)
             self.sendData(frame)
 
     def close(self, code: int, reason: str) -> None:

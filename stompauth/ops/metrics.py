@@ -53,7 +53,7 @@ _BY_COUNTER: Final = (
     ("received_bytes", "Octets of WebSocket messages of clients", "bytes_received"),
     ("messages_received", "SEND frames that were accepted", "messages_received"),
     ("messages_delivered", "MESSAGE frames to clients", "messages_delivered"),
-    ("sent_bytes", "Octets of WebSocket messages to clients", "bytes_sent"),
+    ("sent_bytes", "Octets sent on WebSockets", "bytes_sent"),
 )
 
 #: What a broker holds: metric, help, name in its ``counts()``.

@@ -287,6 +287,7 @@ class Session:
         """Take a WebSocket message: part of a frame, or one, or several."""
         if self._ended:
             return
+        self._factory.counters.bytes_received += len(data)
         now = self._factory.clock.seconds()
         if self._connection.heartbeat is not None:
             self._connection.heartbeat.received(now)
@@ -368,6 +369,7 @@ class Session:
                 if frame is None:
                     break
                 completed = True
+                self._factory.counters.frames_received += 1
                 self._throttle.take(1, 0)
                 self._take(frame)
         finally:
@@ -475,6 +477,8 @@ class Session:
         self.tell("connected")
 
     def _done(self, frame: Frame, receipt: str | None) -> None:
+        if frame.command == "SEND":
+            self._factory.counters.messages_received += 1
         if self._ended:
             return
         if receipt is not None:
@@ -552,10 +556,15 @@ class Session:
             frame = websocket_frame(data, binary=not template.is_text)
             if subscription.audience is not None and delivery.count == 1:
                 message.framed, message.framed_for = frame, subscription.audience
+            self._factory.counters.messages_delivered += 1
             self._outbound.write(frame)
             return
         shown = message.frame(subscription_id, ack=ack, delivery_count=delivery.count)
         self._factory.chain.outbound(shown, self, self.send)
+
+    def handed_on(self, count: int) -> None:
+        """Count deliveries that went out by their outlets."""
+        self._factory.counters.messages_delivered += count
 
     def overflow(self, subscription: Subscription) -> None:
         """A subscription holds more unacknowledged messages than it may."""
@@ -569,6 +578,8 @@ class Session:
         """Send a frame of the server's."""
         if not self._ended:
             data = self._connection.encode(frame)
+            if frame.command == "MESSAGE":
+                self._factory.counters.messages_delivered += 1
             self._write(data, binary=not is_text(frame.body))
 
     def _write(self, data: bytes, *, binary: bool = False) -> None:

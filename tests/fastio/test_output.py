@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from stompauth.counters import Counters
 from stompauth.fastio import output
 from stompauth.fastio.output import PIECE, SENDS, Output, Turns, is_drained, socket_of
 
@@ -94,7 +95,7 @@ class OutputTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(100)
-        self.turns = Turns(self.clock)
+        self.turns = Turns(self.clock, Counters())
         self.make()
 
     def make(self, room: int = 1 << 30, limit: int = 0) -> None:
@@ -330,7 +331,7 @@ class TransportTests(SynchronousTestCase):
         clock = Clock()
         transport = StringTransport()
         protocol = Protocol(transport)
-        out = Output(protocol, Turns(clock))  # type: ignore[arg-type]
+        out = Output(protocol, Turns(clock, Counters()))  # type: ignore[arg-type]
         out.open()
         out.write(b"a")
         out.write(b"b")

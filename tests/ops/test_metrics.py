@@ -99,6 +99,38 @@ class MetricsTests(SynchronousTestCase):
         self.application.connect().send("SEND", b"x", destination="/queue/x")
         self.assert_samples(queues=1, queue_messages=1)
 
+    def test_messages(self) -> None:
+        """Frames and messages, in and out; a SEND that is refused is a frame, and no message."""
+        application = self.application
+        clients = [application.connect(user) for user in ("alice", "bob", "carol")]
+        for client in clients:
+            client.send("SUBSCRIBE", id="1", destination="/topic/x")
+        clients[0].send("SUBSCRIBE", id="2", destination="/topic/x")
+        before = self.samples()
+        clients[0].send("SEND", b"x" * 1000, destination="/topic/x")
+        application.clock.advance(0)
+        clients[1].send("SEND", b"x" * 1000, destination="/topic/read-only")
+        after = self.samples()
+        rise = {
+            name: after[f"stompauth_{name}"] - before[f"stompauth_{name}"]
+            for name in (
+                "frames_received_total",
+                "messages_received_total",
+                "messages_delivered_total",
+            )
+        }
+        self.assertEqual(
+            rise,
+            {
+                "frames_received_total": 2,
+                "messages_received_total": 1,
+                "messages_delivered_total": 4,
+            },
+        )
+        for name, least in (("received_bytes_total", 2000), ("sent_bytes_total", 4000)):
+            octets = after[f"stompauth_{name}"] - before[f"stompauth_{name}"]
+            self.assertTrue(least < octets < least + 1000, (name, octets))
+
     def test_verification(self) -> None:
         """How often tokens were looked at, and for how long."""
         self.application.connect()
