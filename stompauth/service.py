@@ -27,6 +27,7 @@ from stompauth.identity.bearer import read_secret_token
 from stompauth.identity.keys import JWKSet, StaticKey, jwks_agent
 from stompauth.identity.logout import LogoutVerifier
 from stompauth.identity.verifier import JWTVerifier
+from stompauth.operations.operations import Operations
 from stompauth.ops.resource import OpsSite
 from stompauth.redis import read_password
 from stompauth.relay.broker import BrokerRelay
@@ -71,7 +72,9 @@ def make_service(
     service: Service = application.service()
     service = ListeningService(config.listen, site, service, reactor)
     if config.control.listen:
-        control_site = make_control_site(config, application, reactor)
+        operations = make_operations(config, application, reactor)
+        control_site = make_control_site(config, application, operations, reactor)
+        service = BesideService(service, operations.service())
         service = ListeningService(
             config.control.listen, control_site, service, reactor, to_the_end=True
         )
@@ -113,7 +116,19 @@ def limit_site(site: StrictSite, config: Config) -> None:
     site.replace_limits(limits.http_timeout, limits.sessions, per_address)
 
 
-def make_control_site(config: Config, application: StompAuth, reactor: Any) -> StrictSite:
+def make_operations(config: Config, application: StompAuth, reactor: Any) -> Operations:
+    """Make the operations page, which ``control.listen`` serves too."""
+    return Operations(
+        application,
+        token=read_secret_token(config.control.token_file),
+        clock=reactor,
+        trusted_proxies=config.trusted_proxies,
+    )
+
+
+def make_control_site(
+    config: Config, application: StompAuth, operations: Operations, reactor: Any
+) -> StrictSite:
     """Make what listens at ``control.listen``."""
     control = ControlResource(
         application,
@@ -123,7 +138,8 @@ def make_control_site(config: Config, application: StompAuth, reactor: Any) -> S
         # As SIGTERM does: then the service stops, and drains first.
         stop=partial(reactor.callLater, 0, reactor.stop),
     )
-    return StrictSite(control, reactor, config.limits.http_timeout, MAX_BODY)
+    root = PathRouter(operations.resources(), control)
+    return StrictSite(root, reactor, config.limits.http_timeout, MAX_BODY)
 
 
 def make_ops_site(config: Config, application: StompAuth, reactor: Any) -> OpsSite:
@@ -370,6 +386,44 @@ class ListeningService(Service):
             closed = port.stopListening()
             if closed is not None:
                 await closed
+
+
+class BesideService(Service):
+    """Runs a service, and another one that is there from before its start until after its stop.
+
+    :param inner: the service.
+    :param beside: the other one.
+    """
+
+    def __init__(self, inner: Service, beside: Service) -> None:
+        self._inner = inner
+        self._beside = beside
+
+    def privilegedStartService(self) -> None:
+        """Let them do what has to be done before twistd gives up its privileges."""
+        super().privilegedStartService()
+        self._beside.privilegedStartService()
+        self._inner.privilegedStartService()
+
+    def startService(self) -> None:
+        """Start them."""
+        super().startService()
+        self._beside.startService()
+        self._inner.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the service, and then the other one.
+
+        :return: fires when both have stopped.
+        """
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for service in (self._inner, self._beside):
+            stopped = service.stopService()
+            if stopped is not None:
+                await stopped
 
 
 def describe(address: IAddress) -> str:
