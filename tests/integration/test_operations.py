@@ -11,6 +11,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.integration.configured import ConfiguredServer, configured, free_port
+from tests.integration.pages import blocks
+from tests.integration.processes import ROOT
 from tests.integration.raw import CLOSE, RawWebSocket, status_of
 
 if TYPE_CHECKING:
@@ -23,15 +25,10 @@ TOKEN = "b1bCa8LY1g2vNxhbWnT0cQmqS5kJcYxk"
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 375, "height": 667}
 
-MORE = """
-[[rules]]
-allow = ["subscribe"]
-destination = "/user/queue/**"
+HOWTO = ROOT / "docs" / "howto" / "operations-page.md"
 
-[control]
-listen = ["tcp:{port}:interface=127.0.0.1"]
-token_file = "control.token"
-"""
+#: The port that the page has as an example.
+PORT = "8081"
 
 
 class Client(RawWebSocket):
@@ -127,7 +124,8 @@ def operations(browser: Browser, tmp_path: Path) -> Iterator[Operations]:
     """A server with the page, which has no complaint at the end that a test did not take."""
     (tmp_path / "control.token").write_text(TOKEN)
     port = free_port()
-    with configured(tmp_path, more=MORE.format(port=port)) as server:
+    (toml,) = blocks(HOWTO)["toml"]
+    with configured(tmp_path, more=toml.replace(PORT, str(port))) as server:
         operations = Operations(browser, server, port)
         try:
             yield operations

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+from twisted.application.service import IServiceCollection, MultiService
 from twisted.internet.defer import fail
 from twisted.logger import LogEvent, globalLogPublisher
 
 from stompauth.errors import Unavailable
+from stompauth.operations import tracing, watch
 from stompauth.operations.operations import (
     LIFETIME,
     MAX_OPERATORS,
@@ -18,6 +21,8 @@ from stompauth.operations.operations import (
 from tests.applications import NOW, StompClient, token
 from tests.operations.pages import ORIGIN, TOKEN, PageCase
 from tests.wire import WebSocket, post_token, request
+
+HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "operations-page.md"
 
 
 def session_of(client: StompClient) -> str:
@@ -349,3 +354,43 @@ class LookingOnTests(PageCase):
         self.assertEqual(page.ask("untrace"), {})
         self.assertIs(session.chain, shared)
         self.assertEqual(page.ask("trace", session="x"), {"error": "unknown-session"})
+
+
+class HowtoTests(PageCase):
+    """docs/howto/operations-page.md."""
+
+    def test_bounds(self) -> None:
+        """It has the bounds as they are."""
+        text = " ".join(HOWTO.read_text("utf-8").split())
+        self.assertIn("A hundred are listed", text)
+        self.assertEqual(MAX_SESSIONS, 100)
+        self.assertIn("the fifty deepest", text)
+        self.assertEqual(MAX_QUEUES, 50)
+        self.assertIn("Fifty a second are shown", text)
+        self.assertEqual(watch.MAX_EVENTS, 50)
+        self.assertIn(f"after {tracing.MAX_FRAMES} frames", text)
+        self.assertIn(f"{tracing.MAX_SECONDS // 60} minutes", text)
+        self.assertIn(f"cut at {tracing.MAX_VALUE} characters", text)
+        self.assertIn("Twenty operators", text)
+        self.assertEqual(MAX_OPERATORS, 20)
+        self.assertIn("After an hour it asks again", text)
+        self.assertEqual(LIFETIME, 3600)
+
+    def test_example(self) -> None:
+        """Its example serves the page, and runs what it needs."""
+        (code,) = re.findall(r"^```python\n(.*?)^```", HOWTO.read_text("utf-8"), re.M | re.S)
+        names = {
+            "app": self.application.stompauth,
+            "token": TOKEN,
+            "reactor": self.clock,
+            "existing_service": MultiService(),
+        }
+        exec(compile(code, str(HOWTO), "exec"), names)
+        self.site = names["site"]
+        head = ["GET / HTTP/1.1", "Host: x"]
+        self.assertIn(b"operations", request(self.site, head).body)
+        services = names["existing_service"]
+        services.startService()
+        self.addCleanup(services.stopService)
+        self.assertEqual(len(list(IServiceCollection(services))), 1)
+        self.assertEqual(self.operator().ask("recheck", user="alice"), {"sessions": 0})
