@@ -282,6 +282,7 @@ class Session:
     def use_chain(self, chain: Chain) -> None:
         """Take frames through other interceptors than all sessions do, from the next one on."""
         self.chain = chain
+        self._commands.chain_changed()
 
     def authorize(self, frame: Frame) -> Awaitable[None] | None:
         """Ask the rules about a SEND or SUBSCRIBE, as for a frame that comes in."""
