@@ -20,7 +20,7 @@ PROGRAMS = chromium redis-server rabbitmq-server haproxy nginx systemd
 
 # What is tested without fast I/O, too: all that a WebSocket, or the way out, has a part in.
 ALSO_PLAIN = tests.client tests.fuzz tests.handlers tests.handshake tests.session \
-	tests.test_application tests.test_control tests.test_testing
+	tests.operations tests.test_application tests.test_control tests.test_testing
 
 VENV = .venv
 BIN = $(VENV)/bin

@@ -33,6 +33,7 @@ from stompauth.identity.logout import LogoutVerifier
 from stompauth.identity.principal import Principal
 from stompauth.identity.verifier import JWTVerifier
 from stompauth.interceptors.interceptor import Interceptor
+from stompauth.operations.operations import Operations
 from stompauth.relay.broker import BrokerRelay
 from stompauth.session.session import Session
 from stompauth.settings import Limits, TicketSettings, WebSocketSettings
@@ -60,6 +61,7 @@ __all__ = [
     "Limits",
     "LogoutVerifier",
     "MemoryTicketStore",
+    "Operations",
     "OriginPolicy",
     "PathRouter",
     "Principal",

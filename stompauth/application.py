@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.resource import IResource
 
+    from stompauth.broker.queues import QueueDepth
     from stompauth.cluster.cluster import Cluster
     from stompauth.handshake.websocket import StompWebSocketFactory
     from stompauth.identity.logout import Logout, LogoutVerifier
@@ -218,6 +219,16 @@ class StompAuth:
         """What the broker holds, by name, as far as it tells."""
         counts: Callable[[], Mapping[str, int]] = getattr(self._broker, "counts", dict)
         return counts()
+
+    def deepest_queues(self, limit: int, containing: str = "") -> list[QueueDepth]:
+        """The queues that hold most, the deepest first, as far as the broker tells.
+
+        :param limit: how many at most.
+        :param containing: only those with this in their path.
+        """
+        deepest: Callable[[int, str], list[QueueDepth]] | None
+        deepest = getattr(self._broker, "deepest_queues", None)
+        return [] if deepest is None else deepest(limit, containing)
 
     def ticket_resource(self) -> TicketResource:
         """The ticket endpoint, for any path."""

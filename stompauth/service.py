@@ -30,6 +30,7 @@ from stompauth.identity.bearer import read_secret_token
 from stompauth.identity.keys import JWKSet, StaticKey, jwks_agent
 from stompauth.identity.logout import LogoutVerifier
 from stompauth.identity.verifier import JWTVerifier
+from stompauth.operations.operations import Operations
 from stompauth.ops.resource import OpsSite
 from stompauth.redis import read_password
 from stompauth.relay.broker import BrokerRelay
@@ -100,10 +101,12 @@ def make_service(
 
     service: Service = listen("listen", site, application.service())
     if config.control.listen:
+        operations = make_operations(config, application, reactor)
         stop_all = reactor.stop if worker is None else worker.stop_all
         # As SIGTERM does: then the service stops, and drains first.
         stop = partial(reactor.callLater, 0, stop_all)
-        control_site = make_control_site(config, application, reactor, stop)
+        control_site = make_control_site(config, application, operations, reactor, stop)
+        service = BesideService(service, operations.service())
         service = listen("control.listen", control_site, service, to_the_end=True)
     if config.ops.listen:
         ops_site = make_ops_site(config, application, reactor)
@@ -164,8 +167,22 @@ def limit_site(site: StrictSite, config: Config) -> None:
     site.replace_limits(limits.http_timeout, limits.sessions, per_address)
 
 
+def make_operations(config: Config, application: StompAuth, reactor: Any) -> Operations:
+    """Make the operations page, which ``control.listen`` serves too."""
+    return Operations(
+        application,
+        token=read_secret_token(config.control.token_file),
+        clock=reactor,
+        trusted_proxies=config.trusted_proxies,
+    )
+
+
 def make_control_site(
-    config: Config, application: StompAuth, reactor: Any, stop: Callable[[], object]
+    config: Config,
+    application: StompAuth,
+    operations: Operations,
+    reactor: Any,
+    stop: Callable[[], object],
 ) -> StrictSite:
     """Make what listens at ``control.listen``."""
     control = ControlResource(
@@ -175,7 +192,8 @@ def make_control_site(
         addresses=ClientAddress(config.trusted_proxies),
         stop=stop,
     )
-    return StrictSite(control, reactor, config.limits.http_timeout, MAX_BODY)
+    root = PathRouter(operations.resources(), control)
+    return StrictSite(root, reactor, config.limits.http_timeout, MAX_BODY)
 
 
 def make_ops_site(config: Config, application: StompAuth, reactor: Any) -> OpsSite:
@@ -444,6 +462,44 @@ class ListeningService(Service):
             closed = port.stopListening()
             if closed is not None:
                 await closed
+
+
+class BesideService(Service):
+    """Runs a service, and another one that is there from before its start until after its stop.
+
+    :param inner: the service.
+    :param beside: the other one.
+    """
+
+    def __init__(self, inner: Service, beside: Service) -> None:
+        self._inner = inner
+        self._beside = beside
+
+    def privilegedStartService(self) -> None:
+        """Let them do what has to be done before twistd gives up its privileges."""
+        super().privilegedStartService()
+        self._beside.privilegedStartService()
+        self._inner.privilegedStartService()
+
+    def startService(self) -> None:
+        """Start them."""
+        super().startService()
+        self._beside.startService()
+        self._inner.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the service, and then the other one.
+
+        :return: fires when both have stopped.
+        """
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for service in (self._inner, self._beside):
+            stopped = service.stopService()
+            if stopped is not None:
+                await stopped
 
 
 def describe(address: IAddress) -> str:

@@ -42,7 +42,7 @@ LAYERS = (
     ("stompauth.client", "stompauth.handlers", "stompauth.handshake", "stompauth.relay"),
     ("stompauth.fastio",),
     ("stompauth.application", "stompauth.control"),
-    ("stompauth.config", "stompauth.ops", "stompauth.testing"),
+    ("stompauth.config", "stompauth.operations", "stompauth.ops", "stompauth.testing"),
     ("stompauth.reload", "stompauth.workers"),
     ("stompauth.service",),
     ("stompauth.demo",),

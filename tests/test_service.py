@@ -23,6 +23,7 @@ from stompauth.interceptors.authenticate import Authenticate
 from stompauth.interceptors.authorize import Authorize
 from stompauth.relay.broker import BrokerRelay
 from stompauth.service import (
+    BesideService,
     ListeningService,
     describe,
     make_application,
@@ -69,6 +70,26 @@ class Inner(Service):
         super().stopService()
         self.log.append("stop")
         return self.stopped
+
+
+class BesideServiceTests(SynchronousTestCase):
+    """One service is there from before the other's start until after its stop."""
+
+    def test_order(self) -> None:
+        """They start and stop in order, and the stop waits for both."""
+        inner, beside = Inner(), Inner()
+        beside.log = inner.log
+        service = BesideService(inner, beside)
+        service.privilegedStartService()
+        service.startService()
+        self.assertTrue(inner.running and beside.running)
+        stopped = service.stopService()
+        self.assertEqual((inner.running, beside.running), (0, 1))
+        inner.stopped.callback(None)
+        self.assertEqual(beside.running, 0)
+        self.assertNoResult(stopped)
+        beside.stopped.callback(None)
+        self.successResultOf(stopped)
 
 
 class ListeningServiceTests(SynchronousTestCase):
@@ -197,6 +218,22 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertEqual(request(sites[8080], [*head, authorization]).status, 404)
         ticket = ["POST /authenticate/token HTTP/1.1", "Host: x", "Content-Length: 0"]
         self.assertEqual(request(sites[8082], ticket).status, 404)
+
+    def test_operations_page(self) -> None:
+        """OP-1: the operations page is beside the control resource, and nowhere else."""
+        sites = self.listening()
+        self.service.startService()
+        for path, status in (("/", 200), ("/operations/stomp.js", 200), ("/operations/", 404)):
+            head = [f"GET {path} HTTP/1.1", "Host: x"]
+            self.assertEqual(request(sites[8082], head).status, status, path)
+            self.assertEqual(request(sites[8080], head).status, 404)
+        target = "/operations/ticket"
+        token = "0123456789abcdef0123456789abcdef"
+        self.assertEqual(post_token(sites[8082], token, None, target).status, 200)
+        self.assertEqual(post_token(sites[8082], "x" * 32, None, target).status, 401)
+        self.assertEqual(post_token(sites[8080], token, None, target).status, 404)
+        self.successResultOf(self.service.stopService())
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_ops(self) -> None:
         """OP-1: so do health and metrics, which count while they can be asked for."""

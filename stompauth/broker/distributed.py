@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from stompauth.broker.bus import MessageBus
     from stompauth.broker.message import Message
+    from stompauth.broker.queues import QueueDepth
     from stompauth.broker.subscription import Delivery, Subscription
     from stompauth.broker.transaction import Operation
     from stompauth.settings import Limits
@@ -155,6 +156,10 @@ class DistributedBroker(Service):
             "bus_waiting": len(self._inbox),
             "bus_dropped": self._dropped,
         }
+
+    def deepest_queues(self, limit: int, containing: str = "") -> list[QueueDepth]:
+        """The deepest queues of this node. See :meth:`.SimpleBroker.deepest_queues`."""
+        return self._local.deepest_queues(limit, containing)
 
     # The service.
 

@@ -60,6 +60,11 @@ class Queue:
         return not self.held and not self._consumers
 
     @property
+    def consumers(self) -> int:
+        """How many subscriptions take from it."""
+        return len(self._consumers)
+
+    @property
     def keeps_nothing(self) -> bool:
         """Whether each message is gone at once: there are consumers, and none that acknowledges."""
         return 0 < len(self._consumers) == self._automatic

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from contextlib import contextmanager
+from dataclasses import dataclass
+from heapq import nlargest
 from typing import TYPE_CHECKING, Final
 
 from twisted.logger import Logger
@@ -24,6 +26,22 @@ if TYPE_CHECKING:
 _PREFIX: Final = "/queue/"
 _DEAD_LETTERS: Final = _PREFIX + DEAD_LETTER_PREFIX
 _LONGEST_PATH: Final = MAX_BYTES - len(DEAD_LETTER_PREFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """How deep a queue is.
+
+    :ivar name: its path.
+    :ivar messages: how many it holds, those included that wait for an acknowledgement.
+    :ivar consumers: how many subscriptions take from it.
+    :ivar session: the id of the session that it belongs to, if it is a temporary one.
+    """
+
+    name: str
+    messages: int
+    consumers: int
+    session: str | None = None
 
 
 class Queues:
@@ -69,6 +87,19 @@ class Queues:
     def messages(self) -> int:
         """How many messages all queues hold."""
         return sum(queue.held for queue in self._table.values())
+
+    def deepest(self, limit: int, containing: str = "") -> list[QueueDepth]:
+        """So many queues that hold most, the deepest first, of those with that in their path."""
+        found = (queue for queue in self._table.values() if containing in _path(queue.key))
+        return [
+            QueueDepth(
+                _path(queue.key),
+                queue.held,
+                queue.consumers,
+                None if isinstance(queue.key, str) else queue.key[0],
+            )
+            for queue in nlargest(limit, found, key=lambda queue: queue.held)
+        ]
 
     def subscribe(self, key: QueueKey, subscription: Subscription) -> None:
         """Add a consumer.
@@ -293,6 +324,10 @@ class Queues:
         if not queue.has_lost:
             queue.has_lost = True
             self._log.warn("no room for dead letters of, or in, {queue}", queue=queue.key)
+
+
+def _path(key: QueueKey) -> str:
+    return key if isinstance(key, str) else key[1]
 
 
 def _dead_letter_path(key: QueueKey) -> str | None:

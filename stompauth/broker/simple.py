@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from stompauth.broker.message import Message
     from stompauth.broker.queue import QueueKey
+    from stompauth.broker.queues import QueueDepth
     from stompauth.broker.subscription import Delivery, Subscription
     from stompauth.broker.transaction import Operation
 
@@ -73,6 +74,10 @@ class SimpleBroker:
             "reply_names": len(self._reply_names),
             "dead_letters_lost": self._queues.lost,
         }
+
+    def deepest_queues(self, limit: int, containing: str = "") -> list[QueueDepth]:
+        """So many queues that hold most, the deepest first, of those with that in their path."""
+        return self._queues.deepest(limit, containing)
 
     def subscribe(self, subscription: Subscription) -> None:
         """See :meth:`.IBroker.subscribe`."""

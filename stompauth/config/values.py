@@ -148,7 +148,7 @@ class ClusterConfig:
 class ControlConfig:
     """The HTTP control resource (``[control]``).
 
-    :ivar listen: Where the control resource listens; empty: nowhere.
+    :ivar listen: Where the control resource listens, and its operations page; empty: nowhere.
     :ivar token_file: The token that its callers show: 32 characters or more.
     """
 

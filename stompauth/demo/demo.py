@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +22,7 @@ from stompauth.broker.simple import SimpleBroker
 from stompauth.config import Listener
 from stompauth.errors import ConfigError, Denied, Mistake
 from stompauth.handshake.origins import OriginPolicy
+from stompauth.handshake.page import TYPES, Content, PageResource
 from stompauth.handshake.responses import deny, json_body, set_security_headers
 from stompauth.handshake.site import PathRouter, StrictSite
 from stompauth.identity.keys import StaticKey
@@ -31,7 +31,7 @@ from stompauth.service import ListeningService
 from stompauth.tickets.memory import MemoryTicketStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from twisted.application.service import IService
     from twisted.internet.interfaces import IAddress, IReactorTime
@@ -49,13 +49,6 @@ LISTEN: Final = ("tcp:8080:interface=127.0.0.1",)
 
 _STATIC: Final = Path(__file__).with_name("static")
 _STOMPJS: Final = Path("node_modules/@stomp/stompjs/bundles/stomp.umd.min.js")
-
-_TYPES: Final = {
-    ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
 
 #: stompjs sends its heart-beats from a worker, which it makes of a blob.
 _CONTENT_SECURITY_POLICY: Final = (
@@ -87,15 +80,15 @@ def make_demo_service(listen: Sequence[str] | None, reactor: Any) -> IService:
     here = Path.cwd()
     stompjs = Stompjs(here, [here, *here.parents, *_STATIC.parents])
     files = {
-        f"/{file.name}".encode(): PageResource(partial(Content.of, file))
+        f"/{file.name}".encode(): PageResource(partial(Content.of, file), _CONTENT_SECURITY_POLICY)
         for file in _STATIC.iterdir()
-        if file.suffix in _TYPES
+        if file.suffix in TYPES
     }
     root = PathRouter(
         {
             **files,
             b"/": files[b"/index.html"],
-            b"/stomp.js": PageResource(stompjs.content),
+            b"/stomp.js": PageResource(stompjs.content, _CONTENT_SECURITY_POLICY),
             b"/demo/sign-in": SignInResource(issuer, origins),
             **application.resources(),
         }
@@ -225,47 +218,6 @@ class SignInResource(Resource):
         if not isinstance(user, str) or user not in ROOMS:
             raise Denied(400, "unknown-user")
         return user
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What is served at a path."""
-
-    type: str
-    body: bytes
-    status: int = 200
-
-    @classmethod
-    def of(cls, file: Path) -> Content:
-        """A file as it is now."""
-        return cls(_TYPES[file.suffix], file.read_bytes())
-
-
-class PageResource(Resource):
-    """What a browser GETs for the page: under a policy that lets it load nothing from elsewhere.
-
-    :param content: gives the content, each time.
-    """
-
-    isLeaf = True
-
-    def __init__(self, content: Callable[[], Content]) -> None:
-        super().__init__()
-        self._content = content
-
-    def render(self, request: Request) -> bytes:
-        """Answer any method."""
-        if request.method not in (b"GET", b"HEAD"):
-            request.responseHeaders.setRawHeaders("Allow", ["GET, HEAD"])
-            return deny(request, Denied(405, "method"))
-        content = self._content()
-        set_security_headers(request)
-        request.setResponseCode(content.status)
-        headers = request.responseHeaders
-        headers.setRawHeaders("Content-Security-Policy", [_CONTENT_SECURITY_POLICY])
-        headers.setRawHeaders("Content-Type", [content.type])
-        headers.setRawHeaders("Content-Length", [str(len(content.body))])
-        return content.body if request.method == b"GET" else b""
 
 
 class Stompjs:

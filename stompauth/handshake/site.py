@@ -241,5 +241,7 @@ class PathRouter(Resource):
             return resource
         if self._fallback is None:
             return NotFound()
+        if self._fallback.isLeaf:
+            return self._fallback
         child: IResource = self._fallback.getChildWithDefault(path, request)
         return child

@@ -102,6 +102,18 @@ class Commands:
         if limit and len(self._refused) > limit:
             del self._refused[next(iter(self._refused))]
 
+    def chain_changed(self) -> None:
+        """The session has other interceptors: whether it may share octets with others is new."""
+        for subscription in self.subscriptions.values():
+            self._share(subscription)
+
+    def _share(self, subscription: Subscription) -> None:
+        if subscription.ack == "auto" and not self._session.chain.has_outbound:
+            subscription.audience = intern(f"{self._session.version} {subscription.id}")
+            subscription.outlet = self._session.outlet
+        else:
+            subscription.audience = None
+
     def _subscribe(self, frame: Frame) -> Awaitable[None] | None:
         headers = frame.headers
         limits = self._factory.limits
@@ -125,9 +137,7 @@ class Commands:
             subscriber=self._session,
             token=str(self._tokens),
         )
-        if ack == "auto" and not self._factory.chain.has_outbound:
-            subscription.audience = intern(f"{self._session.version} {key}")
-            subscription.outlet = self._session.outlet
+        self._share(subscription)
         # A retained message or a queue's backlog may come back from within subscribe().
         self.subscriptions[key] = subscription
         if ack != "auto":

@@ -164,6 +164,8 @@ class Session:
     :ivar address: the client's network address.
     :ivar principal: from the latest token; None before CONNECT was accepted.
     :ivar attributes: whatever interceptors keep here.
+    :ivar opened_at: when it began, in seconds since the epoch.
+    :ivar chain: the interceptors that its frames pass, as a rule those of all sessions.
     """
 
     _log = Logger()
@@ -187,7 +189,9 @@ class Session:
         "_waiting",
         "address",
         "attributes",
+        "chain",
         "grant",
+        "opened_at",
         "principal",
         "session_id",
     )
@@ -207,6 +211,8 @@ class Session:
         self.address = address
         self.principal: Principal | None = None
         self.attributes: dict[str, Any] = {}
+        self.opened_at = factory.clock.seconds()
+        self.chain = factory.chain
         self._connection = ServerConnection(
             factory.decoder_limits, factory.decoder_limits_before_connect, limits.heartbeat
         )
@@ -272,6 +278,11 @@ class Session:
         if self.principal is None:
             raise LocalProtocolError("the session is not authenticated")
         return self.principal
+
+    def use_chain(self, chain: Chain) -> None:
+        """Take frames through other interceptors than all sessions do, from the next one on."""
+        self.chain = chain
+        self._commands.chain_changed()
 
     def authorize(self, frame: Frame) -> Awaitable[None] | None:
         """Ask the rules about a SEND or SUBSCRIBE, as for a frame that comes in."""
@@ -384,7 +395,7 @@ class Session:
     def _take(self, frame: Frame) -> None:
         receipt = None if self.principal is None else frame.headers.get("receipt")
         try:
-            waiting = self._factory.chain.inbound(frame, self, self._carry_out)
+            waiting = self.chain.inbound(frame, self, self._carry_out)
         except Exception as failure:
             self._failed(failure, frame, receipt)
             return
@@ -548,7 +559,7 @@ class Session:
         if subscription.ack != "auto":
             ack = self._commands.acknowledgement(subscription, delivery)
         subscription_id = subscription.client_id
-        if not self._factory.chain.has_outbound:
+        if not self.chain.has_outbound:
             template = message.template
             data = template.encode(
                 self.version, subscription_id, ack=ack, delivery_count=delivery.count
@@ -560,7 +571,7 @@ class Session:
             self._outbound.write(frame)
             return
         shown = message.frame(subscription_id, ack=ack, delivery_count=delivery.count)
-        self._factory.chain.outbound(shown, self, self.send)
+        self.chain.outbound(shown, self, self.send)
 
     def handed_on(self, count: int) -> None:
         """Count deliveries that went out by their outlets."""

@@ -569,6 +569,13 @@ class LocalQueueTests(NodesTestCase):
         self.assertEqual(self.alice.bodies, [b"1"])
         self.assertEqual(self.alice.lost, [])
 
+    def test_deepest(self) -> None:
+        """A node tells of its own queues."""
+        self.send(self.first, "/queue/x", b"1")
+        (depth,) = self.first.deepest_queues(9)
+        self.assertEqual((depth.name, depth.messages), ("/queue/x", 1))
+        self.assertEqual(self.second.deepest_queues(9), [])
+
     def test_acknowledgements(self) -> None:
         """ACK and NACK do what they do in one process."""
         work = self.subscribe(self.first, self.alice, "/queue/x", "client")

@@ -8,6 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from stompauth.broker.queues import QueueDepth
 from stompauth.broker.simple import SimpleBroker
 from stompauth.broker.transaction import Publish, Settle
 from stompauth.errors import LocalProtocolError, Refused
@@ -184,6 +185,28 @@ class DestinationTests(BrokerTestCase):
         self.assertEqual(self.alice.bodies, [b"2"])
         self.broker.resume([*subscriptions, late])
         self.assertEqual(self.alice.bodies, [b"2", b"1", b"3"])
+
+
+class DepthTests(BrokerTestCase):
+    """How deep the queues are."""
+
+    def test_deepest(self) -> None:
+        """The deepest come first, so many of them, with what is unacknowledged and who consumes."""
+        self.send("/queue/one", b"1")
+        self.send("/queue/two", b"1", b"2")
+        self.send("/queue/three", b"1", b"2", b"3")
+        self.subscribe(self.bob, "/queue/two", "client")
+        two, three = QueueDepth("/queue/two", 2, 1), QueueDepth("/queue/three", 3, 0)
+        self.assertEqual(self.broker.deepest_queues(2), [three, two])
+        self.assertEqual(self.broker.deepest_queues(9, "tw"), [two])
+        self.assertEqual(self.broker.deepest_queues(9, "four"), [])
+
+    def test_temporary(self) -> None:
+        """A temporary queue is listed with its session."""
+        self.subscribe(self.alice, "/temp-queue/x")
+        self.assertEqual(
+            self.broker.deepest_queues(9), [QueueDepth("/temp-queue/x", 0, 1, session="a1")]
+        )
 
 
 class AcknowledgementTests(BrokerTestCase):

@@ -177,7 +177,7 @@ class StompjsTests(SynchronousTestCase):
         self.home = Path(self.mktemp())
         self.above = Path(self.mktemp())
         self.stompjs = Stompjs(self.home, [self.home, self.above])
-        resource = PageResource(self.stompjs.content)
+        resource = PageResource(self.stompjs.content, "default-src 'self'")
         self.site = StrictSite(PathRouter({b"/stomp.js": resource}), MemoryReactorClock())
 
     def install(self, folder: Path) -> None:

@@ -13,7 +13,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from stompauth.handshake.site import PathRouter, StrictSite
-from tests.wire import Socket, read_response
+from tests.wire import Socket, read_response, request
 
 
 class Echo(Resource):
@@ -75,6 +75,15 @@ class StrictSiteTests(SynchronousTestCase):
         held[0].lose()
         self.assertIsNotNone(site.buildProtocol(peers[0]))
         self.assertIsNotNone(other)
+
+    def test_fallback(self) -> None:
+        """What is at no path of its own goes to the fallback, which may be a leaf or not."""
+        tree = Resource()
+        tree.putChild(b"echo", self.echo)
+        for fallback in (self.echo, tree):
+            site = StrictSite(PathRouter({b"/else": Never()}, fallback), self.clock)
+            response = request(site, ["GET /echo HTTP/1.1", "Host: x"])
+            self.assertEqual((response.status, response.body), (200, b""))
 
     def test_replaced_limits(self) -> None:
         """Other limits hold for the sockets that come from then on."""
