@@ -164,6 +164,7 @@ class Session:
     :ivar address: the client's network address.
     :ivar principal: from the latest token; None before CONNECT was accepted.
     :ivar attributes: whatever interceptors keep here.
+    :ivar rechecks: how many have begun: what was allowed before one of them may not be any more.
     """
 
     _log = Logger()
@@ -189,6 +190,7 @@ class Session:
         "attributes",
         "grant",
         "principal",
+        "rechecks",
         "session_id",
     )
 
@@ -207,6 +209,7 @@ class Session:
         self.address = address
         self.principal: Principal | None = None
         self.attributes: dict[str, Any] = {}
+        self.rechecks = 0
         self._connection = ServerConnection(
             factory.decoder_limits, factory.decoder_limits_before_connect, limits.heartbeat
         )
@@ -513,6 +516,7 @@ class Session:
 
     async def recheck(self) -> None:
         """Ask the rules again about every subscription; drop and tell those that are refused."""
+        self.rechecks += 1
         for subscription in self.subscriptions:
             path = subscription.destination.path
             try:
