@@ -257,6 +257,7 @@ class StompAuth:
                 counters=self.counters,
                 failures=TokenBuckets(self._clock, failures / 60, failures),
                 replayed=self._replayed,
+                was_replayed=self._node.was_replayed,
                 interceptors=self._handshake_interceptors,
                 settings=settings,
             ),
@@ -573,6 +574,9 @@ class StompAuth:
 
     def _replayed(self, grant: TicketGrant) -> None:
         if self._ticket_settings.on_replay != "close" or not grant.grant_id:
+            return
+        if self._node.was_replayed(grant):
+            # It has ended already, and whoever comes on and on with the ticket is no more work.
             return
         if not self._node.replayed(grant.grant_id) and self._cluster is not None:
             self._cluster.replayed(grant.grant_id)

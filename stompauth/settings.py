@@ -32,7 +32,8 @@ class Limits:
     :ivar subscriptions: (subscriptions) Of one session.
     :ivar transactions: (transactions) Open in one session.
     :ivar transaction_bytes: (bytes) In the open transactions of one session, with what holding them
-        costs. One COMMIT sends at most half of ``send_buffer`` to topics and users.
+        costs. One COMMIT sends at most half of ``send_buffer`` to topics and users, as octets of
+        whole frames.
     :ivar unacked: (messages) Delivered to one subscription of a topic and not acknowledged; then
         the session ends.
     :ivar prefetch: (messages) Delivered to one subscription of a queue and not acknowledged, unless

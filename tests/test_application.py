@@ -167,6 +167,25 @@ class ReplacementTests(SynchronousTestCase):
         self.assertEqual(client.frame().headers["code"], "access-denied")
         self.assertEqual(client.close_code, 4403)
 
+    def test_recheck_while_waiting(self) -> None:
+        """AZ-10: an answer from before a recheck is no answer: the authorizer is asked again."""
+        answers: list[Deferred[Decision]] = []
+
+        @implementer(IAuthorizer)
+        class Slow:
+            def check(self, *_: object) -> Deferred[Decision]:
+                answers.append(Deferred())
+                return answers[-1]
+
+        self.stompauth.replace_rules(Slow())
+        client = self.application.connect()
+        client.send("SUBSCRIBE", id="1", destination="/topic/rooms/lobby", receipt="r")
+        self.assertEqual(self.successResultOf(self.stompauth.recheck("alice")), 1)
+        answers[0].callback(Decision(True, None, "so"))
+        self.assertEqual(client.frames(), [])
+        answers[1].callback(Decision(False, None, "no longer"))
+        self.assertEqual(client.frame().headers["code"], "access-denied")
+
     def test_origins(self) -> None:
         """New origins hold for tickets and handshakes; open sessions stay."""
         client = self.application.connect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
@@ -21,6 +22,7 @@ from stompauth.authorization.destination import Destination, Kind
 from stompauth.broker.envelope import Answer, Envelope, decode
 from stompauth.broker.inbox import Inbox
 from stompauth.broker.interests import Interests
+from stompauth.broker.shares import Shares
 from stompauth.broker.simple import SimpleBroker
 from stompauth.broker.transaction import Publish
 from stompauth.errors import LocalProtocolError, Refused, Unavailable
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
     from stompauth.broker.transaction import Operation
     from stompauth.settings import Limits
 
-#: Messages, and bytes of them, that are on their way to the bus at most.
+#: Messages, and bytes of them, that are on their way to the bus at most; of the bytes, one user's
+#: are never more than are left free.
 MAX_IN_FLIGHT: Final = 5_000
 MAX_IN_FLIGHT_BYTES: Final = 8 << 20
 
@@ -73,10 +76,11 @@ class _Question:
 
 @dataclass(frozen=True, slots=True)
 class _Remote:
-    """What goes out, and where to."""
+    """What goes out, where to, and of which user; None for the application."""
 
     channel: str
     payload: bytes
+    user: str | None = None
 
 
 _Holder: TypeAlias = "Subscription | DistributedBroker"
@@ -129,6 +133,7 @@ class DistributedBroker(Service):
         self._ending: list[Subscription] = []
         self._in_flight = 0
         self._in_flight_bytes = 0
+        self._shares = Shares()
         self._numbers = count()
         self._questions: dict[int, _Question] = {}
         self._dropped = 0
@@ -382,7 +387,7 @@ class DistributedBroker(Service):
             raise _unavailable()
         number = next(self._numbers)
         envelope = Envelope(message, user, (self._node, number))
-        remote = _Remote(_user_channel(user), envelope.encode())
+        remote = _remote(_user_channel(user), envelope)
         self._check_room([remote])
         return Deferred.fromCoroutine(self._ask(number, remote))
 
@@ -409,7 +414,7 @@ class DistributedBroker(Service):
                     raise Refused(
                         "bad-header", explanation="Several nodes retain nothing: leave retain out."
                     )
-                return _Remote(_TOPICS + destination.path, Envelope(message).encode())
+                return _remote(_TOPICS + destination.path, Envelope(message))
             case Kind.QUEUE:
                 self._check_queues()
             case Kind.TEMP_QUEUE:
@@ -417,7 +422,7 @@ class DistributedBroker(Service):
                 if name is None:
                     raise Refused("no-such-destination")
                 if name[1] != self._node:
-                    return _Remote(_NODES + name[1], Envelope(message).encode())
+                    return _remote(_NODES + name[1], Envelope(message))
                 return _under_local_name(message, name[2])
             case Kind.USER:
                 user = destination.user_name or message.sender_user
@@ -427,7 +432,7 @@ class DistributedBroker(Service):
                     own = message.derived(
                         {}, destination=Destination.parse(path), expires=message.expires
                     )
-                    return _Remote(_user_channel(user), Envelope(own, user).encode())
+                    return _remote(_user_channel(user), Envelope(own, user))
         return message
 
     def _check_queues(self) -> None:
@@ -438,12 +443,14 @@ class DistributedBroker(Service):
             )
 
     def _check_room(self, remote: Sequence[_Remote]) -> None:
-        size = sum(len(each.payload) for each in remote)
-        if (
-            self._in_flight + len(remote) > MAX_IN_FLIGHT
-            # One that is larger than that goes alone.
-            or (self._in_flight and self._in_flight_bytes + size > MAX_IN_FLIGHT_BYTES)
-        ):
+        if self._in_flight + len(remote) > MAX_IN_FLIGHT:
+            raise _unavailable()
+        sizes: Counter[str | None] = Counter()
+        for each in remote:
+            sizes[each.user] += len(each.payload)
+        free = MAX_IN_FLIGHT_BYTES - self._in_flight_bytes - sizes.total()
+        # One that is larger than that goes alone.
+        if self._in_flight and not self._shares.leaves_room(sizes, free):
             raise _unavailable()
 
     def _publish(self, remote: _Remote) -> Deferred[int]:
@@ -451,10 +458,12 @@ class DistributedBroker(Service):
         size = len(remote.payload)
         self._in_flight += 1
         self._in_flight_bytes += size
+        self._shares.add(remote.user, size)
 
         def done(result: int | Failure) -> None:
             self._in_flight -= 1
             self._in_flight_bytes -= size
+            self._shares.add(remote.user, -size)
             # Whoever does not wait any more has cancelled what is ours, not what is the bus's.
             accepted.callback(result)
 
@@ -537,6 +546,10 @@ def _is_own(destination: Destination) -> bool:
 
 def _user_channel(user: str) -> str:
     return _USERS + sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _remote(channel: str, envelope: Envelope) -> _Remote:
+    return _Remote(channel, envelope.encode(), envelope.message.sender_user)
 
 
 def _under_local_name(message: Message, name: str) -> Message:

@@ -306,7 +306,13 @@ class Cluster:
         def done(_: object) -> None:
             self._is_logging = False
 
-        self._keep(revocations).addErrback(lambda failure: failure.trap(Unavailable)).addBoth(done)
+        def told(_: None) -> None:
+            # Who has come since then has loaded what was kept without them.
+            for some in pages(revocations, PAGE):
+                self._outbox.broadcast(Revoked(some))
+
+        keeping = self._keep(revocations).addCallback(told)
+        keeping.addErrback(lambda failure: failure.trap(Unavailable)).addBoth(done)
 
     async def _catch_up(self) -> None:
         """Learn what was revoked, and tell what only this node knows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
     from stompauth.identity.revocation import Revocation, Revocations
     from stompauth.session.session import Session, SessionFactory
+    from stompauth.tickets.grant import TicketGrant
+
+#: Tickets that came again lately, and are remembered at most.
+MAX_REPLAYED: Final = 1000
 
 #: Sessions that are rechecked before others get their turn.
 RECHECKED_AT_ONCE: Final = 100
@@ -37,6 +42,7 @@ class Node:
     def __init__(self, sessions: SessionFactory, revocations: Revocations) -> None:
         self._sessions = sessions
         self.revocations = revocations
+        self._replayed: deque[str] = deque(maxlen=MAX_REPLAYED)
 
     @property
     def max_per_user(self) -> int:
@@ -79,10 +85,18 @@ class Node:
         return self._sessions.end_where(lambda session: session.session_id == session_id, code)
 
     def replayed(self, grant_id: str) -> int:
-        """End the session that a ticket had opened; say whether it was here, as a number."""
+        """End the session that a ticket had opened; say whether it was here, as a number.
+
+        Another node may hear of the second use before it has the answer to the first.
+        """
+        self._replayed.append(grant_id)
         return self._sessions.end_where(
             lambda session: session.grant.grant_id == grant_id, "replaced"
         )
+
+    def was_replayed(self, grant: TicketGrant) -> bool:
+        """Whether :meth:`replayed` was called for that ticket lately."""
+        return bool(grant.grant_id) and grant.grant_id in self._replayed
 
     def recheck(self, user: str | None = None) -> Deferred[int]:
         """Ask the rules again about every subscription of a user, or of all.

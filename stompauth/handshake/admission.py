@@ -84,6 +84,7 @@ class AdmissionPolicy:
         turned down before a signature is checked.
     :param counters: for how many tickets were redeemed.
     :param replayed: told of every ticket that comes a second time.
+    :param was_replayed: whether a ticket is known to have come a second time, when it is redeemed.
     :param interceptors: providers of :class:`.IHandshakeInterceptor`, in their order.
     """
 
@@ -100,6 +101,7 @@ class AdmissionPolicy:
         failures: TokenBuckets,
         counters: Counters,
         replayed: Callable[[TicketGrant], None] = lambda grant: None,
+        was_replayed: Callable[[TicketGrant], bool] = lambda grant: False,
         interceptors: Sequence[IHandshakeInterceptor] = (),
         settings: WebSocketSettings | None = None,
     ) -> None:
@@ -111,6 +113,7 @@ class AdmissionPolicy:
         self._failures = failures
         self._counters = counters
         self._replayed = replayed
+        self._was_replayed = was_replayed
         self._interceptors = tuple(interceptors)
         self._settings = settings or WebSocketSettings()
 
@@ -177,6 +180,8 @@ class AdmissionPolicy:
         self._counters.tickets_redeemed += 1
         if self._revocations.refuses_grant(grant):
             raise Denied(401, "revoked")
+        if self._was_replayed(grant):
+            raise Denied(401, "ticket")
         origin = request.origins[0].decode("ascii") if request.origins else None
         if (
             grant.path != request.path

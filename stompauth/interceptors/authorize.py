@@ -25,7 +25,7 @@ class Authorize(Interceptor):
 
     :param authorizers: providers of :class:`.IAuthorizer`, asked in this order.
     :ivar authorizers: likewise; may be replaced, as a whole. Who waits for an answer meanwhile is
-        judged by the new ones too.
+        judged by the new ones too, as is by these who waits while his session is rechecked.
     """
 
     def __init__(self, authorizers: Sequence[IAuthorizer]) -> None:
@@ -69,19 +69,22 @@ class Authorize(Interceptor):
                     destination,
                     retain,
                 )
-                return self._and_again_if_replaced(later, authorizers, frame, session)
+                return self._and_again_if_stale(
+                    later, (authorizers, session.rechecks), frame, session
+                )
             self._judge(decision, session, command, destination, retain)
         return None
 
-    async def _and_again_if_replaced(
+    async def _and_again_if_stale(
         self,
         waiting: Awaitable[None],
-        authorizers: Sequence[IAuthorizer],
+        asked: tuple[Sequence[IAuthorizer], int],
         frame: Frame,
         session: Session,
     ) -> None:
         await waiting
-        if self.authorizers is not authorizers:
+        # A recheck does not see a subscription that is still waiting to be allowed.
+        if asked != (self.authorizers, session.rechecks):
             again = self.check(frame, session)
             if again is not None:
                 await again

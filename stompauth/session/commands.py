@@ -13,6 +13,7 @@ from stompauth.errors import Refused, RemoteProtocolError
 from stompauth.interceptors.authenticate import RENEWAL
 from stompauth.session.firewall import pass_headers
 from stompauth.session.transactions import Transactions
+from stompauth.stomp.encoder import encode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -305,7 +306,8 @@ class Commands:
             else:
                 message = self._message(frame, destination)
                 if message.destination.kind is not Kind.QUEUE:
-                    at_once += len(message.body)
+                    # As receivers get it: headers count, and escapes make them longer.
+                    at_once += len(encode(message.frame(None), "1.2"))
                 operations.append(Publish(message))
         send_buffer = self._factory.limits.send_buffer
         if send_buffer and at_once > send_buffer // 2:

@@ -166,6 +166,7 @@ class Session:
     :ivar attributes: whatever interceptors keep here.
     :ivar opened_at: when it began, in seconds since the epoch.
     :ivar chain: the interceptors that its frames pass, as a rule those of all sessions.
+    :ivar rechecks: how many have begun: what was allowed before one of them may not be any more.
     """
 
     _log = Logger()
@@ -193,6 +194,7 @@ class Session:
         "grant",
         "opened_at",
         "principal",
+        "rechecks",
         "session_id",
     )
 
@@ -213,6 +215,7 @@ class Session:
         self.attributes: dict[str, Any] = {}
         self.opened_at = factory.clock.seconds()
         self.chain = factory.chain
+        self.rechecks = 0
         self._connection = ServerConnection(
             factory.decoder_limits, factory.decoder_limits_before_connect, limits.heartbeat
         )
@@ -528,6 +531,7 @@ class Session:
 
     async def recheck(self) -> None:
         """Ask the rules again about every subscription; drop and tell those that are refused."""
+        self.rechecks += 1
         for subscription in self.subscriptions:
             path = subscription.destination.path
             try:

@@ -506,6 +506,23 @@ class LossTests(NodesTestCase):
             self.assertIsNotNone(self.first.send(message_to("/topic/x", 200 * b"x")))
         self.settle()
 
+    def test_share_of_one_user(self) -> None:
+        """RS-2: what one user has on its way leaves room for others, and for the application."""
+        self.patch(distributed, "MAX_IN_FLIGHT_BYTES", 10_000)
+        path, body = "/topic/x", 2000 * b"x"
+        self.first.send(message_to(path, body, sender="mallory"))
+        self.first.send(message_to(path, body, sender="mallory"))
+        another = message_to(path, body, sender="mallory")
+        self.assert_refused("broker-unavailable", self.first.send, another)
+        commit = [Publish(another)]
+        self.assert_refused("broker-unavailable", self.first.commit, commit)
+        self.first.send(message_to(path, body, sender="alice"))
+        self.first.send(message_to(path, body))
+        self.settle()
+        self.assertIsNotNone(self.first.send(another))
+        self.settle()
+        self.assertEqual(len(self.first._shares), 0)
+
     def test_cancelled(self) -> None:
         """A sender that does not wait any more takes nothing back."""
         self.subscribe(self.second, self.bob, "/topic/x")

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -471,6 +471,27 @@ class RevocationTests(SynchronousTestCase):
         nodes.log.is_away = False
         nodes.settle(1)
         self.assertIn(("user", "alice"), nodes.log.entries)
+
+    def test_started_before_it_was_kept(self) -> None:
+        """JW-13: a node that starts while a revocation cannot be kept learns of it, too."""
+        nodes = Nodes(2)
+        assert nodes.log is not None
+
+        def fails(*_: object) -> Deferred[None]:
+            return fail(Unavailable("no room"))
+
+        add = nodes.log.add
+        self.patch(nodes.log, "add", fails)
+        revoked = self.revoke(nodes[0], "alice")
+        nodes.network.deliver()
+        self.failureResultOf(revoked, Unavailable)
+        late = nodes.add()
+        nodes.settle(0.5)
+        session = late.open("alice")
+        self.patch(nodes.log, "add", add)
+        nodes.settle(1)
+        self.assertTrue(self.is_refused(late, "alice"))
+        self.assertEqual(session._transport.closed, (4403, "revoked"))
 
     def test_silent_node(self) -> None:
         """A node that does not answer within a second is not said to have done it."""

@@ -211,6 +211,34 @@ class ReplayTests(NodesCase):
         self.settle()
         self.assert_ended(alice, "replaced")
 
+    def test_race(self) -> None:
+        """I2: the second use may be known before the first one has its answer: then none opens."""
+        ticket = self.one.ticket()
+        redeem, answer = self.tickets.redeem, Deferred[None]()
+
+        def slowly(ticket: str) -> Deferred[Any]:
+            redeemed = redeem(ticket)
+            return answer.addCallback(lambda _: redeemed)
+
+        self.patch(self.tickets, "redeem", slowly)
+        first = WebSocket(self.one.site, f"/stomp?ticket={ticket}")
+        self.patch(self.tickets, "redeem", redeem)
+        self.assertEqual(WebSocket(self.two.site, f"/stomp?ticket={ticket}").status, 401)
+        self.settle()
+        answer.callback(None)
+        first.read()
+        self.assertEqual(first.status, 401)
+        self.assertEqual(self.connect(self.one).close_code, None)
+
+    def test_on_and_on(self) -> None:
+        """RS-2: who repeats a used ticket makes the nodes look for its session once."""
+        ticket = self.one.ticket()
+        StompClient(WebSocket(self.one.site, f"/stomp?ticket={ticket}"))
+        for _ in range(3):
+            self.assertEqual(WebSocket(self.two.site, f"/stomp?ticket={ticket}").status, 401)
+            self.settle()
+        self.assertEqual(sum(b'"replayed"' in payload for payload in self.network.wire), 1)
+
 
 @implementer(IAuthorizer)
 class Switch:

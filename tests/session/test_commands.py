@@ -435,10 +435,23 @@ class TransactionTests(CommandsTestCase):
         for fits in (True, False):
             self.do("BEGIN", transaction="t")
             for _ in range(4 if fits else 5):
-                self.do("SEND", b"x" * 2500, destination=ROOM, transaction="t")
+                self.do("SEND", b"x" * 2300, destination=ROOM, transaction="t")
             self.client.send("COMMIT", transaction="t", receipt="c")
             if fits:
                 self.assertEqual(len(self.client.frames()), 5)
+        self.assert_refused("limit", 4429)
+
+    def test_too_many_headers_at_once(self) -> None:
+        """RS-1: headers count in it, as they are written: an empty body sends them all the same."""
+        self.start(limits=Limits(send_buffer=20_000))
+        self.do("SUBSCRIBE", id="1", destination=ROOM)
+        for fits in (True, False):
+            self.do("BEGIN", transaction="t")
+            for _ in range(2 if fits else 3):
+                self.do("SEND", destination=ROOM, transaction="t", x=1200 * ":\\")
+            self.client.send("COMMIT", transaction="t", receipt="c")
+            if fits:
+                self.assertEqual(len(self.client.frames()), 3)
         self.assert_refused("limit", 4429)
 
     def test_authorized_at_send(self) -> None:
