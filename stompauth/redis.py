@@ -55,6 +55,9 @@ CONNECT_TIMEOUT: Final = 5.0
 #: Seconds of silence after which a server is asked whether it is still there.
 PING_INTERVAL: Final = 2.0
 
+#: Seconds by which this process is late itself, when it is not the server that is.
+STALL: Final = 0.25
+
 #: Commands, and octets of them, that one connection waits for at most.
 MAX_WAITING: Final = 10_000
 MAX_WAITING_OCTETS: Final = 16 << 20
@@ -251,7 +254,9 @@ class _Connection(Protocol):
     """One connection. Replies come in the order of the commands, and never another's.
 
     A command whose reply is late ends the connection (TK-8): whatever comes after it can be trusted
-    no more to be on time either. One that is cancelled keeps its place until its reply has come.
+    no more to be on time either. With subscriptions, where many may end at once and nobody waits
+    for it, none is late while those before it are answered. One that is cancelled keeps its place
+    until its reply has come.
 
     :param pushed: gets the messages of subscriptions; None where there can be none.
     :ivar timeout: seconds that a command may take.
@@ -269,6 +274,8 @@ class _Connection(Protocol):
         self._waiting: deque[_Waiting] = deque()
         self._octets = 0
         self._heard_at = 0.0
+        self._answered_at = 0.0
+        self._awake_at = 0.0
         self._timer: IDelayedCall | None = None
         self.timeout = CONNECT_TIMEOUT
         self.is_usable = False
@@ -281,15 +288,20 @@ class _Connection(Protocol):
         self._heard_at = self._clock.seconds()
         self._timer = self._clock.callLater(PING_INTERVAL, self._watch)
 
-    def send(self, command: Sequence[Word], replies: int = 1) -> Deferred[Any]:
+    def send(
+        self, command: Sequence[Word], replies: int = 1, *, is_bounded: bool = True
+    ) -> Deferred[Any]:
         """Send a command.
 
         :param replies: how many come for it; the last one is what the Deferred fires with.
+        :param is_bounded: whether it is refused when too much waits.
         """
         if not self.is_usable:
             return fail(Unavailable("Redis is away"))
         octets = _encode(command)
-        if len(self._waiting) >= MAX_WAITING or self._octets + len(octets) > MAX_WAITING_OCTETS:
+        if is_bounded and (
+            len(self._waiting) >= MAX_WAITING or self._octets + len(octets) > MAX_WAITING_OCTETS
+        ):
             return fail(Unavailable("too much waits for Redis already"))
         deadline = self._clock.seconds() + self.timeout
         waiting = _Waiting(deadline, len(octets), replies)
@@ -339,6 +351,8 @@ class _Connection(Protocol):
         if not self._waiting:
             self.drop("it answers what nobody asked")
             return
+        if self._pushed is not None:
+            self._answered_at = self._clock.seconds()
         waiting = self._waiting[0]
         waiting.replies -= 1
         # For a command that it refuses, however many replies it has, Redis sends one error.
@@ -358,10 +372,14 @@ class _Connection(Protocol):
 
     def _watch(self) -> None:
         now = self._clock.seconds()
+        if self._timer is not None and now - self._timer.getTime() > STALL:
+            # It was this process that stood still, and neither sent nor read.
+            self._awake_at = now
         if not self._waiting and self._heard_at + PING_INTERVAL <= now:
             self.send(("PING",)).addErrback(lambda _: None)
         if self._waiting:
-            due = self._waiting[0].deadline
+            since = max(self._answered_at, self._awake_at)
+            due = max(self._waiting[0].deadline, since + self.timeout)
             if due <= now:
                 self.drop("it did not answer in time")
                 return
@@ -676,15 +694,21 @@ class RedisSubscriber(_Client):
     def _remove(self, command: str, names: dict[str, None], less: Sequence[str]) -> Deferred[None]:
         for name in less:
             names.pop(name, None)
-        return self._send(command, less).addErrback(lambda failure: failure.trap(Unavailable))
+        # What was subscribed to is their bound; one that was refused would be left to Redis.
+        removed = self._send(command, less, is_bounded=False)
+        return removed.addErrback(lambda failure: failure.trap(Unavailable))
 
-    def _send(self, command: str, names: Sequence[str]) -> Deferred[None]:
+    def _send(
+        self, command: str, names: Sequence[str], *, is_bounded: bool = True
+    ) -> Deferred[None]:
         # Without names UNSUBSCRIBE would end them all.
         if not names:
             return succeed(None)
         if self._connection is None:
             return fail(Unavailable("Redis is away"))
-        replied = self._connection.send((command, *names), replies=len(names))
+        replied = self._connection.send(
+            (command, *names), replies=len(names), is_bounded=is_bounded
+        )
         return replied.addCallback(lambda _: None)
 
     async def _prepare(self, connection: _Connection) -> None:

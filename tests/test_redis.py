@@ -275,15 +275,28 @@ class RedisTests(ClientTestCase[Redis]):
         line = self.connect()
         for _ in range(10):
             reply = self.client.execute("GET", "a")
-            self.clock.advance(0.9)
+            self.clock.pump(9 * [0.1])
             line.answer(b":1\r\n")
             self.successResultOf(reply)
-        self.clock.advance(0.9)
+        self.clock.pump(9 * [0.1])
         late = self.client.execute("GET", "a")
-        self.clock.advance(0.99)
+        self.clock.pump(9 * [0.11])
         self.assertNoResult(late)
-        self.clock.advance(0.01)
+        self.clock.advance(0.02)
         self.assertUnavailable(late)
+
+    def test_stood_still(self) -> None:
+        """RS-5: a turn of our own that was too long is not the server's silence, but that is."""
+        line = self.connect()
+        reply = self.client.execute("GET", "a")
+        self.clock.advance(5)
+        self.assertFalse(line.aborted)
+        line.answer(b":1\r\n")
+        self.successResultOf(reply)
+        self.client.execute("GET", "a").addErrback(lambda _: None)
+        self.clock.advance(5)
+        self.clock.pump(11 * [0.1])
+        self.assertTrue(line.aborted)
 
     def test_ping(self) -> None:
         """A silent server is asked now and then, and left when it does not answer."""
@@ -535,6 +548,35 @@ class RedisSubscriberTests(ClientTestCase[RedisSubscriber]):
         line.sent()
         line.answer(b"+PONG\r\n")
         self.assertEqual(line.sent(), command("SUBSCRIBE", "b"))
+
+    def test_unsubscribed_whatever_waits(self) -> None:
+        """RS-2: many who leave at once leave no channel behind at Redis."""
+        self.patch(redis, "MAX_WAITING", 2)
+        line = self.connect()
+        self.client.subscribe("a", "b")
+        line.answer(push("subscribe", "a", "1") + push("subscribe", "b", "2"))
+        for name in "cd":
+            self.client.subscribe(name).addErrback(lambda _: None)
+        self.failureResultOf(self.client.subscribe("e"), Unavailable)
+        line.sent()
+        self.client.unsubscribe("a")
+        self.client.unsubscribe("b")
+        self.assertEqual(line.sent(), command("UNSUBSCRIBE", "a") + command("UNSUBSCRIBE", "b"))
+
+    def test_steadily(self) -> None:
+        """RS-2: many who leave at once do not cost the others the connection: silence does."""
+        line = self.connect()
+        self.client.subscribe("a", "b", "c")
+        line.answer(b"".join(push("subscribe", name, "1") for name in "abc"))
+        for name in "abc":
+            self.client.unsubscribe(name)
+        for name in "ab":
+            self.clock.advance(0.9)
+            line.answer(push("unsubscribe", name, "1"))
+        self.clock.advance(0.9)
+        self.assertFalse(line.aborted)
+        self.clock.advance(0.1)
+        self.assertTrue(line.aborted)
 
     def test_again(self) -> None:
         """After a loss everything is subscribed to again before it counts as connected."""
