@@ -22,6 +22,8 @@ from tests.integration.raw import RawWebSocket
 class EmbeddedServer(Server):
     """The example, whose ticket endpoint has a path of its own."""
 
+    tls = False
+
     def ticket(self, token: str) -> str:
         """A ticket for a token."""
         request = urllib.request.Request(

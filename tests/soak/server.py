@@ -25,6 +25,7 @@ from twisted.logger import (
 )
 from twisted.protocols.basic import LineReceiver
 
+from stompauth.application import StompAuth, StompAuthService
 from stompauth.handshake.site import StrictHTTPChannel
 from stompauth.handshake.websocket import StompWebSocketProtocol
 from stompauth.service import ListeningService
@@ -32,9 +33,9 @@ from stompauth.session.session import Session
 from stompauth.tap import Options, makeService
 
 if TYPE_CHECKING:
-    from twisted.python.failure import Failure
+    from collections.abc import Iterator
 
-    from stompauth.application import StompAuth
+    from twisted.python.failure import Failure
 
 COUNTED = (Session, StompWebSocketProtocol, StrictHTTPChannel)
 
@@ -65,22 +66,31 @@ def held(application: StompAuth) -> dict[str, int]:
     }
 
 
+def services(service: Any) -> Iterator[Any]:
+    """A service, and those inside of it, the outermost first."""
+    yield service
+    inner = [*getattr(service, "services", ()), getattr(service, "_inner", None)]
+    for each in inner:
+        if each is not None:
+            yield from services(each)
+
+
 class Answers(LineReceiver):
     """Answers on the standard output."""
 
     delimiter = b"\n"
 
-    def __init__(self, service: ListeningService) -> None:
-        self._services = [service]
-        inner: Any = service._inner
-        while isinstance(inner, ListeningService):
-            self._services.append(inner)
-            inner = inner._inner
-        self._application = inner.application
+    def __init__(self, service: Any) -> None:
+        found = list(services(service))
+        self._application = next(
+            each.application for each in found if isinstance(each, StompAuthService)
+        )
+        # Those of the innermost first: clients, and then the control resource.
+        self._listening = [each for each in found if isinstance(each, ListeningService)][::-1]
 
     def connectionMade(self) -> None:
         """Say where the server listens."""
-        self._say({"ports": [found._ports[0].getHost().port for found in self._services]})
+        self._say({"ports": [each._ports[0].getHost().port for each in self._listening]})
 
     def lineReceived(self, line: bytes) -> None:
         """Say what the server holds."""
