@@ -46,7 +46,6 @@ from stompauth.session.drain import Drain
 from stompauth.session.firewall import pass_headers
 from stompauth.session.session import SessionFactory
 from stompauth.settings import Limits, TicketSettings, WebSocketSettings
-from stompauth.tickets.redis import RedisTicketStore
 from stompauth.version import __version__
 
 if TYPE_CHECKING:
@@ -73,10 +72,12 @@ class StompAuth:
     Put the resources into a :class:`twisted.web.server.Site` of your own, at the paths that
     ``ticket`` and ``websocket`` name, and give the service a parent.
 
+    A verifier's ``keys``, a ticket store, a broker or a cluster that is a Twisted service
+    (:class:`twisted.application.service.IService`) starts and stops with this application's.
+
     :param verifier: provider of :class:`.ITokenVerifier`.
     :param tickets: provider of :class:`.ITicketStore`.
-    :param broker: provider of :class:`.IBroker`. One that is a Twisted service is started and
-        stopped with this application's.
+    :param broker: provider of :class:`.IBroker`.
     :param rules: provider of :class:`.IAuthorizer`, or several of them, which all have to allow.
     :param origins: the origins of the pages that may connect, exact, such as
         ``https://chat.example.com``; or an :class:`.OriginPolicy`.
@@ -181,6 +182,12 @@ class StompAuth:
         )
         self._node = Node(self._sessions, self._revocations)
         self._cluster = cluster
+        self._parts: dict[str, Any] = {
+            "tickets": tickets,
+            "keys": keys,
+            "broker": broker,
+            "cluster": cluster,
+        }
         if cluster is not None:
             cluster.attach(self._node)
 
@@ -194,18 +201,12 @@ class StompAuth:
 
         ``serving`` is False while it stops.
         """
-        parts: dict[str, Any] = {
-            "tickets": self._tickets,
-            "keys": self._keys,
-            "broker": self._broker,
-            "cluster": self._cluster,
+        ready = {
+            name: part.is_ready()
+            for name, part in self._parts.items()
+            if IReadiness.providedBy(part)
         }
-        return {
-            "serving": not self._connections.is_stopping,
-            **{
-                name: part.is_ready() for name, part in parts.items() if IReadiness.providedBy(part)
-            },
-        }
+        return {"serving": not self._connections.is_stopping, **ready}
 
     def key_fetches(self) -> Mapping[str, int]:
         """How often the JWK Set was fetched, by outcome; empty where there is none."""
@@ -606,8 +607,16 @@ class StompAuth:
             )
         return drain.run()
 
+    def _services(self) -> list[IService]:
+        return [part for part in self._parts.values() if IService.providedBy(part)]
+
+    def _start(self) -> None:
+        self._connections.is_stopping = False
+        for service in self._services():
+            service.startService()
+
     async def _stop(self) -> None:
-        """Let nobody in any more, tell every client, and wait for the sockets to close."""
+        """Tell every client, wait for the sockets to close, and stop what they needed."""
         await self.drain()
         # Whoever came in at the last moment.
         self._sessions.end_where(lambda session: True, "shutdown")
@@ -616,8 +625,10 @@ class StompAuth:
         gone.addTimeout(self.limits.close_timeout + 1, self._clock)
         with suppress(defer.TimeoutError):
             await gone
-        if self._cluster is not None:
-            await self._cluster.stop()
+        stopping = [defer.maybeDeferred(service.stopService) for service in self._services()]
+        for has_stopped, result in await defer.DeferredList(stopping, consumeErrors=True):
+            if not has_stopped:
+                self._log.failure("a part could not be stopped", result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -635,52 +646,28 @@ class Revoked:
 class StompAuthService(Service):
     """Runs what an application has to run; its stop ends the sessions in good order.
 
-    A broker that is a service (:class:`twisted.application.service.IService`) starts with it, and
-    stops when the sessions have ended.
+    Those parts that are services (:class:`twisted.application.service.IService`) start with it, and
+    stop when the sessions have ended.
 
     :ivar application: whose it is.
     """
 
     def __init__(self, application: StompAuth) -> None:
         self.application = application
-        self._keys = application._keys
-        tickets = application._tickets
-        self._tickets = tickets if isinstance(tickets, RedisTicketStore) else None
-        broker: Any = application._broker
-        self._broker = broker if IService.providedBy(broker) else None
 
     def startService(self) -> None:
-        """Begin to keep the keys fresh, connect to Redis, and let clients in."""
+        """Start the parts, and let clients in."""
         super().startService()
-        self.application._connections.is_stopping = False
-        if self.application._cluster is not None:
-            self.application._cluster.start()
-        if self._keys is not None:
-            self._keys.start()
-        if self._broker is not None:
-            self._broker.startService()
-        if self._tickets is not None:
-            self._tickets.start()
+        self.application._start()
 
     def stopService(self) -> Deferred[None]:
-        """End every session with ``shutdown``.
+        """End every session: with ``drain`` where there is time for that, else with ``shutdown``.
 
-        :return: fires when all sockets are closed, or after ``limits.close_timeout``, and a broker
-            that is a service has stopped.
+        :return: fires when all sockets are closed, or after ``limits.close_timeout``, and then the
+            parts have stopped.
         """
         super().stopService()
-        if self._keys is not None:
-            self._keys.stop()
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _stop(self) -> None:
-        await self.application._stop()
-        if self._broker is not None:
-            stopped = self._broker.stopService()
-            if stopped is not None:
-                await stopped
-        if self._tickets is not None:
-            await self._tickets.stop()
+        return Deferred.fromCoroutine(self.application._stop())
 
 
 def _authorizers(rules: IAuthorizer | Sequence[IAuthorizer]) -> tuple[IAuthorizer, ...]:

@@ -3,6 +3,10 @@
 An interface that may wait returns an awaitable, and we only await it: a Deferred, a coroutine or
 anything else with ``__await__`` will do. What is on a frame's way may also answer at once, with a
 plain value, and then costs no more than a call.
+
+A ticket store, a broker, or what a verifier has as ``keys``, may be a Twisted service as well
+(:class:`twisted.application.service.IService`): the application starts it, and stops it when all
+sessions have ended.
 """
 
 from __future__ import annotations
@@ -143,9 +147,7 @@ class IBroker(Interface):
     when the work is done already. A subscriber may call any of them from within a delivery.
 
     A broker that needs another machine may lose it: then it ends those whose subscriptions were
-    cut, by :meth:`.Subscriber.end`, and refuses with ``broker-unavailable``. If it is a Twisted
-    service (:class:`twisted.application.service.IService`), the application starts it, and stops it
-    when all sessions have ended.
+    cut, by :meth:`.Subscriber.end`, and refuses with ``broker-unavailable``.
     """
 
     def subscribe(subscription: Subscription) -> Awaitable[None] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -23,7 +24,7 @@ from stompauth import (
 )
 from stompauth.application import Revoked
 from stompauth.authorization.decision import Decision
-from stompauth.interfaces import IAuthorizer
+from stompauth.interfaces import IAuthorizer, IBroker, ITicketStore
 from stompauth.settings import Limits
 from tests.applications import AUDIENCE, ISSUER, NOW, SECRET, Application, StompClient, token
 from tests.wire import WebSocket, post_token
@@ -247,6 +248,64 @@ def _now() -> Clock:
     clock = Clock()
     clock.advance(NOW)
     return clock
+
+
+class Part(Service):
+    """A ticket store that is a service, or what stands for one."""
+
+    def __init__(self) -> None:
+        self.stopping: Deferred[None] | None = None
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        self.stopping = Deferred()
+        return self.stopping
+
+
+@implementer(ITicketStore)
+class TicketService(Part):
+    """A ticket store that nobody asks."""
+
+
+@implementer(IBroker)
+class BrokerService(Part):
+    """A broker that nobody asks."""
+
+
+class ServiceTests(SynchronousTestCase):
+    """The application runs those of its parts that are services."""
+
+    def setUp(self) -> None:
+        self.tickets, self.broker = TicketService(), BrokerService()
+        self.application = Application(tickets=self.tickets, broker=self.broker)
+        self.service = self.application.stompauth.service()
+
+    def test_start(self) -> None:
+        """A ticket store that is a service starts with the application, and so does a broker."""
+        self.service.startService()
+        self.assertTrue(self.tickets.running)
+        self.assertTrue(self.broker.running)
+
+    def test_stop(self) -> None:
+        """The stop is over when each of them has stopped; one that fails is in nobody's way."""
+        self.service.startService()
+        stopped = self.service.stopService()
+        assert self.tickets.stopping is not None
+        assert self.broker.stopping is not None
+        self.tickets.stopping.errback(OSError("no"))
+        self.assertNoResult(stopped)
+        self.broker.stopping.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_again(self) -> None:
+        """What was stopped can be started again, and lets clients in."""
+        self.service.startService()
+        self.service.stopService()
+        self.assertFalse(self.application.stompauth.readiness()["serving"])
+        self.service.startService()
+        self.assertTrue(self.application.stompauth.readiness()["serving"])
+        self.assertTrue(self.tickets.running)
 
 
 class AuthorizerTests(SynchronousTestCase):

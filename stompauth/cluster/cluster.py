@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -60,15 +61,15 @@ _T = TypeVar("_T")
 
 
 @implementer(IReadiness)
-class Cluster:
+class Cluster(Service):
     """Lets an application act together with the same application on other nodes.
 
     Every node knows the sessions of all of them: of each its id, user, issuer, address and time. It
     learns of changes by numbered deltas; one that was missed has it ask for everything again. A
     node that leaves, or falls silent, vanishes with its sessions.
 
-    Give it to :class:`.StompAuth`, whose service starts and stops it. Until it has been connected
-    once, and has loaded what was revoked before, tickets and handshakes get 503.
+    It is a service, which that of the :class:`.StompAuth` that has it starts and stops. Until it
+    has been connected once, and has loaded what was revoked before, tickets and handshakes get 503.
 
     While this node is cut off, its sessions go on, and new ones are let in by what is known here.
     What was revoked meanwhile, here or elsewhere, is made good when the connection is back.
@@ -116,16 +117,18 @@ class Cluster:
             raise RuntimeError("a cluster belongs to an application")
         return self._node
 
-    def start(self) -> None:
+    def startService(self) -> None:
         """Connect to the others."""
+        super().startService()
         self._looks.start(LOOK_EVERY, now=False)
         self._bus.start(self)
 
-    def stop(self) -> Deferred[None]:
+    def stopService(self) -> Deferred[None]:
         """Take leave of the others.
 
         :return: fires when that is done.
         """
+        super().stopService()
         if self._looks.running:
             self._looks.stop()
         self._replication.flush()

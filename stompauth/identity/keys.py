@@ -29,6 +29,7 @@ from jwt.algorithms import (
     get_default_algorithms,
 )
 from jwt.exceptions import InvalidKeyError
+from twisted.application.service import Service
 from twisted.internet import ssl
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -208,7 +209,7 @@ class StaticKey:
 
 
 @implementer(IReadiness)
-class JWKSet:
+class JWKSet(Service):
     """Public keys from an issuer's JWK Set (RFC 7517), found by ``kid``.
 
     The set is fetched when it is first needed, and again: before it is ``refresh`` seconds old,
@@ -216,8 +217,9 @@ class JWKSet:
     never twice at a time. Known keys do not wait for that. A set that cannot be refreshed serves
     for 24 hours from its fetch; after that, and before the first one, nothing verifies.
 
-    Without :meth:`start` there are no timers, and a refresh begins with the first token that finds
-    it due. A token without ``kid`` is accepted if exactly one key of the set fits its algorithm.
+    It is a service, which that of the :class:`.StompAuth` that uses it starts and stops. While it
+    does not run there are no timers, and a refresh begins with the first token that finds it due. A
+    token without ``kid`` is accepted if exactly one key of the set fits its algorithm.
     """
 
     _log = Logger()
@@ -259,7 +261,6 @@ class JWKSet:
         self._waiters: dict[Deferred[None], None] = {}
         #: How many fetches there were, by outcome.
         self.fetches = {"success": 0, "failure": 0}
-        self._running = False
         self._timer: IDelayedCall | None = None
 
     @property
@@ -271,15 +272,15 @@ class JWKSet:
         """Whether there are keys to verify with. See :meth:`.IReadiness.is_ready`."""
         return self._age() < _JWKS_MAX_AGE
 
-    def start(self) -> None:
+    def startService(self) -> None:
         """Fetch the set now, and from now on refresh it by a timer."""
-        self._running = True
+        super().startService()
         self._schedule()
         self._fetch_unless_recent()
 
-    def stop(self) -> None:
+    def stopService(self) -> None:
         """End the timer and a fetch that is under way."""
-        self._running = False
+        super().stopService()
         self._cancel_timer()
         if self._attempt is not None:
             self._attempt.cancel()
@@ -341,7 +342,7 @@ class JWKSet:
         download = Deferred.fromCoroutine(self._download())
         try:
             keys, skipped = await download.addTimeout(_JWKS_TIMEOUT, self._clock)
-        except CancelledError:  # by stop()
+        except CancelledError:  # by stopService()
             self._failed = True
         except Exception as error:
             self._failed = True
@@ -387,7 +388,7 @@ class JWKSet:
 
     def _schedule(self) -> None:
         self._cancel_timer()
-        if self._running:
+        if self.running:
             delay = self._cooldown if self._failed else self._refresh * _REFRESH_AHEAD
             self._timer = self._clock.callLater(delay, self._refresh_by_timer)
 

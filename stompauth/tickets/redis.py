@@ -8,6 +8,7 @@ from hashlib import sha256
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final
 
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -77,7 +78,7 @@ return voided
 
 
 @implementer(ITicketStore, IReadiness)
-class RedisTicketStore:
+class RedisTicketStore(Service):
     """Keeps tickets in Redis 6.2 or later, or Valkey, under their hashes.
 
     A ticket that one process has issued is taken by another, by one of them only. While Redis is
@@ -89,7 +90,7 @@ class RedisTicketStore:
     until its end, so that its second use is told from a guess. How many there are in all is for
     Redis' ``maxmemory`` to bound.
 
-    The service of the :class:`.StompAuth` that has the store starts and stops it.
+    It is a service, which that of the :class:`.StompAuth` that has the store starts and stops.
     """
 
     def __init__(
@@ -123,15 +124,17 @@ class RedisTicketStore:
         self._used = f"{prefix}used:"
         self._users = f"{prefix}tickets-of:"
 
-    def start(self) -> None:
+    def startService(self) -> None:
         """Connect, and again whenever the connection is lost."""
+        super().startService()
         self._redis.start()
 
-    def stop(self) -> Deferred[None]:
+    def stopService(self) -> Deferred[None]:
         """End the connection.
 
         :return: fires when it is gone.
         """
+        super().stopService()
         return self._redis.stop()
 
     def is_ready(self) -> bool:

@@ -103,7 +103,7 @@ class Nodes:
         """Start another node."""
         node = ClusterNode(self.network, self.clock, self.log, self.most)
         self.all.append(node)
-        node.cluster.start()
+        node.cluster.startService()
         return node
 
     def settle(self, seconds: float = 0.1) -> None:

@@ -150,7 +150,7 @@ class DirectoryTests(SynchronousTestCase):
         for node in nodes.all:
             node.open("alice")
         nodes.settle()
-        self.successResultOf(nodes[2].cluster.stop())
+        self.successResultOf(nodes[2].cluster.stopService())
         nodes[1].bus.crash()
         nodes.settle()
         self.assertEqual(len(nodes[0].cluster.sessions_of("alice")), 1)
@@ -182,18 +182,18 @@ class DirectoryTests(SynchronousTestCase):
         waiting = nodes[0].cluster.recheck("alice")
         for node in nodes.all:
             node.sessions.end_where(lambda session: True, "shutdown")
-            self.successResultOf(node.cluster.stop())
+            self.successResultOf(node.cluster.stopService())
         self.failureResultOf(waiting, Unavailable)
         self.assertEqual(nodes.clock.getDelayedCalls(), [])
 
     def test_start_again(self) -> None:
         """A cluster that was stopped may start again."""
         nodes = Nodes(2)
-        self.successResultOf(nodes[0].cluster.stop())
+        self.successResultOf(nodes[0].cluster.stopService())
         self.assertFalse(nodes[0].cluster.is_ready())
         nodes[1].open("alice")
         nodes.settle()
-        nodes[0].cluster.start()
+        nodes[0].cluster.startService()
         nodes.settle()
         self.assertTrue(nodes[0].cluster.is_ready())
         self.assert_known(nodes)
@@ -295,7 +295,7 @@ class ModelTests(SynchronousTestCase):
             case "crash" | "stop" if len(nodes.all) > 1:
                 nodes.all.remove(node)
                 if step == "stop" and not node.bus.is_cut:
-                    self.successResultOf(node.cluster.stop())
+                    self.successResultOf(node.cluster.stopService())
                 else:
                     node.bus.crash()
 
@@ -388,7 +388,7 @@ class RevocationTests(SynchronousTestCase):
         self.revoke(nodes[0], "alice")
         nodes.settle()
         for node in nodes.all:
-            self.successResultOf(node.cluster.stop())
+            self.successResultOf(node.cluster.stopService())
         nodes.all.clear()
         nodes.add()
         self.assertTrue(self.is_refused(nodes[0], "alice"))

@@ -731,11 +731,11 @@ class UnknownKeyTests(JWKSetTestCase):
     def test_one_fetch_at_a_time(self) -> None:
         """JW-17: while a fetch is under way there is no other, though the cool-down is over."""
         keys = self.jwk_set(cooldown=1)
-        keys.start()
+        keys.startService()
         self.clock.advance(2)
         self.ask(keys, "x").addErrback(lambda _: None)
         self.assertEqual(len(self.agent.urls), 1)
-        keys.stop()
+        keys.stopService()
 
     def test_configured_cooldown(self) -> None:
         """JW-17: the cool-down is the configured one."""
@@ -935,12 +935,12 @@ class RefreshTests(JWKSetTestCase):
         self.ask(keys, "x").addErrback(lambda _: None)
         self.agent.fail()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        keys.stop()
+        keys.stopService()
 
     def test_started(self) -> None:
         """JW-18: once started, the set is fetched and refreshed though nobody asks."""
         keys = self.jwk_set()
-        keys.start()
+        keys.startService()
         self.assertEqual(len(self.agent.urls), 1)
         self.agent.serve(rsa_jwk(kid="k1"))
         self.assertEqual(self.found(keys, "k1"), 1)
@@ -949,22 +949,22 @@ class RefreshTests(JWKSetTestCase):
             self.assertEqual(len(self.agent.urls), count)
             self.agent.serve(rsa_jwk(kid="k1"))
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
-        keys.stop()
+        keys.stopService()
 
     def test_started_twice(self) -> None:
         """Starting what runs changes nothing."""
         keys = self.jwk_set()
-        keys.start()
-        keys.start()
+        keys.startService()
+        keys.startService()
         self.agent.serve(rsa_jwk(kid="k1"))
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
-        keys.stop()
+        keys.stopService()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_started_while_the_issuer_is_down(self) -> None:
         """JW-18: after a failure the timer tries again at each end of the cool-down."""
         keys = self.jwk_set()
-        keys.start()
+        keys.startService()
         for count in (1, 2, 3):
             self.assertEqual(len(self.agent.urls), count)
             self.agent.fail()
@@ -972,23 +972,23 @@ class RefreshTests(JWKSetTestCase):
         self.agent.serve(rsa_jwk(kid="k1"))
         self.clock.advance(HOUR * 0.79)
         self.assertEqual(len(self.agent.urls), 4)
-        keys.stop()
+        keys.stopService()
 
     def test_started_after_use(self) -> None:
         """A set that was fetched just now is started without another request."""
         keys = self.fetched(rsa_jwk(kid="k1"))
-        keys.start()
+        keys.startService()
         self.assertEqual(len(self.agent.urls), 1)
         self.clock.advance(HOUR * 0.8)
         self.assertEqual(len(self.agent.urls), 2)
-        keys.stop()
+        keys.stopService()
 
     def test_stopped(self) -> None:
         """Stopping ends the timer and the request; who waits is told, and no alarm is raised."""
         keys = self.jwk_set()
-        keys.start()
+        keys.startService()
         result = self.ask(keys, "k1")
-        keys.stop()
+        keys.stopService()
         self.failureResultOf(result, Unavailable)
         self.assertEqual(self.agent.cancelled, 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -998,7 +998,7 @@ class RefreshTests(JWKSetTestCase):
         """The generation rises when the accepted keys change, and only then."""
         keys = self.jwk_set()
         self.assertEqual(keys.generation, 0)
-        keys.start()
+        keys.startService()
         for generation, jwks in (
             (1, [rsa_jwk(0, kid="k1")]),
             (1, [rsa_jwk(0, kid="k1")]),
@@ -1013,7 +1013,7 @@ class RefreshTests(JWKSetTestCase):
             self.clock.advance(HOUR * 0.8)
         self.agent.fail()
         self.assertEqual(keys.generation, 5)
-        keys.stop()
+        keys.stopService()
 
 
 class AgentTests(SynchronousTestCase):

@@ -47,11 +47,11 @@ async def stores(server: RedisServer) -> AsyncIterator[list[RedisTicketStore]]:
         for _ in range(2)
     ]
     for store in stores:
-        store.start()
+        store.startService()
     await until(lambda: all(store.is_ready() for store in stores))
     yield stores
     for store in stores:
-        await store.stop()
+        await store.stopService()
 
 
 async def refused(store: RedisTicketStore, ticket: str) -> TicketRefused:
@@ -133,7 +133,7 @@ async def test_no_cap(server: RedisServer, stores: list[RedisTicketStore]) -> No
     """With 0 there may be any number, and the list holds no more than there are."""
     store = RedisTicketStore(reactor, server.url, max_outstanding=0)
     stores.append(store)
-    store.start()
+    store.startService()
     await until(lambda: store.is_ready())
     tickets = [await store.issue(GRANT, 30) for _ in range(50)]
     for ticket in tickets:
