@@ -13,7 +13,7 @@ from stompauth.broker.distributed import DistributedBroker
 from stompauth.broker.redis_bus import RedisBus
 from stompauth.broker.simple import SimpleBroker
 from stompauth.cluster.cluster import Cluster
-from stompauth.cluster.redis_bus import redis_cluster
+from stompauth.cluster.redis import redis_cluster
 from stompauth.control import ControlResource
 from stompauth.errors import (
     BadToken,

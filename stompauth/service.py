@@ -21,7 +21,7 @@ from stompauth.broker.distributed import DistributedBroker
 from stompauth.broker.redis_bus import RedisBus
 from stompauth.broker.simple import SimpleBroker
 from stompauth.cluster.cluster import Cluster
-from stompauth.cluster.redis_bus import redis_cluster
+from stompauth.cluster.redis import redis_cluster
 from stompauth.config.checks import LISTENERS
 from stompauth.control import MAX_BODY, ControlResource
 from stompauth.handshake.address import ClientAddress

@@ -1,36 +1,27 @@
-"""Nodes that reach one another through Redis.
-
-Who can write to that Redis can end any session: it is inside the trust boundary. Nothing that
-passes through it, or is kept in it, is a secret of a user's.
-"""
+"""Nodes that reach one another through Redis."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from functools import partial
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from stompauth.cluster.cluster import Cluster
-from stompauth.cluster.messages import MAX_PAYLOAD, revocations_of
+from stompauth.cluster.messages import MAX_PAYLOAD
 from stompauth.errors import Unavailable
-from stompauth.redis import ErrorReply, Redis, RedisSubscriber, RedisURL
+from stompauth.redis import ErrorReply, Redis, RedisSubscriber
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from os import PathLike
+    from collections.abc import Callable
 
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
     from stompauth.cluster.bus import BusListener
-    from stompauth.identity.revocation import Revocation
 
 #: Seconds between a node's signs of life, and of silence after which it counts as gone.
 BEAT: Final = 1.0
@@ -45,13 +36,10 @@ MAX_NODES: Final = 256
 #: Octets before the payload: kind, node, line feed.
 _HEAD: Final = 128
 
-#: Revocations in one command, or about as many in one reply.
-_AT_ONCE: Final = 200
-
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class RedisBus:
+class RedisNodeBus:
     """Provides a :class:`.NodeBus`, by pub/sub: one channel for all, and one for each node.
 
     A node is connected once it hears itself, which shows that both of its connections work. It
@@ -227,128 +215,6 @@ class RedisBus:
     def _greet(self, node_id: str) -> None:
         beat = self._publish(self._channel_of(node_id), b"b", b"")
         beat.addErrback(self._not_published)
-
-
-#: Keeps revocations in a sorted set, by their times: KEYS[1] is the set; ARGV are the time before
-#: which they do not matter, how many are kept, seconds after which the set goes, what stands for
-#: those that gave way, and then times and entries in turn.
-_ADD: Final = """
-for i = 5, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'GT', ARGV[i], ARGV[i + 1]) end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[1])
-local over = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[2])
-if over > 0 then
-  local last = redis.call('ZRANGE', KEYS[1], over, over, 'WITHSCORES')
-  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, over)
-  redis.call('ZADD', KEYS[1], 'GT', last[2], ARGV[4])
-end
-if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
-"""
-
-_FLOOR_ENTRY: Final = '["floor",""]'
-
-
-class RedisRevocationLog:
-    """Provides a :class:`.RevocationLog`, in one key.
-
-    :param redis: runs while this is used.
-    :param prefix: of the key.
-    """
-
-    _log = Logger()
-
-    def __init__(self, clock: IReactorTime, redis: Redis, prefix: str = "stompauth:") -> None:
-        self._clock = clock
-        self._redis = redis
-        self._key = f"{prefix}revocations"
-
-    def add(
-        self, revocations: Sequence[Revocation], lifetime: float, max_entries: int
-    ) -> Deferred[None]:
-        """See :meth:`.RevocationLog.add`."""
-        # All commands are under way when this returns: what is published later comes after them.
-        adding = [
-            self._add(revocations[start : start + _AT_ONCE], lifetime, max_entries)
-            for start in range(0, len(revocations), _AT_ONCE)
-        ]
-
-        async def added() -> None:
-            failures = []
-            for each in adding:
-                try:
-                    await each
-                except Unavailable as failure:
-                    failures.append(failure)
-            if failures:
-                raise failures[0]
-
-        return Deferred.fromCoroutine(added())
-
-    def _add(
-        self, revocations: Sequence[Revocation], lifetime: float, max_entries: int
-    ) -> Deferred[Any]:
-        words: list[str | float] = []
-        for entry in revocations:
-            name = json.dumps([entry.kind, entry.name], ensure_ascii=False, separators=(",", ":"))
-            words += [entry.revoked_at, name]
-        is_endless = math.isinf(lifetime)
-        return self._redis.execute(
-            *("EVAL", _ADD, 1, self._key),
-            "-inf" if is_endless else self._clock.seconds() - lifetime,
-            max_entries or 2**53,
-            0 if is_endless else math.ceil(lifetime),
-            _FLOOR_ENTRY,
-            *words,
-        )
-
-    def load(self) -> Deferred[list[Revocation]]:
-        """See :meth:`.RevocationLog.load`."""
-        return Deferred.fromCoroutine(self._load())
-
-    async def _load(self) -> list[Revocation]:
-        found: list[Revocation] = []
-        dropped = 0
-        cursor: Any = 0
-        while True:
-            cursor, pairs = await self._redis.execute("ZSCAN", self._key, cursor, "COUNT", _AT_ONCE)
-            for name, score in zip(pairs[::2], pairs[1::2], strict=True):
-                try:
-                    found += revocations_of([[*json.loads(name.decode("utf-8")), float(score)]])
-                except (ValueError, TypeError, RecursionError):
-                    dropped += 1
-            if int(cursor) == 0:
-                break
-        if dropped:
-            self._log.warn("{count} of the revocations in Redis are none", count=dropped)
-        return found
-
-
-def redis_cluster(
-    reactor: Any,
-    url: str,
-    *,
-    password: str | None = None,
-    prefix: str = "stompauth:",
-    timeout: float = 1.0,
-    ca_file: str | PathLike[str] | None = None,
-) -> Cluster:
-    """Make a cluster of all nodes that are given the same Redis database and prefix.
-
-    :param reactor: what connects, and what time it is.
-    :param url: ``redis://[user@]host[:port][/database]``, or ``rediss://`` for TLS.
-    :param password: of the URL's user, or of the default one.
-    :param prefix: of the key and the channels.
-    :param timeout: seconds that a command may take.
-    :param ca_file: certificates of the only CAs to trust, as PEM; None for the system's.
-    :raises ImportError: the extra ``redis`` is not installed.
-    :raises ValueError: that is no URL of Redis'.
-    """
-    parsed = RedisURL.parse(url)
-    connection: dict[str, Any] = {"password": password, "timeout": timeout, "ca_file": ca_file}
-    redis = Redis(reactor, parsed, **connection)
-    subscriber = partial(RedisSubscriber, reactor, parsed, **connection)
-    # Redis does not keep channels apart by database.
-    bus = RedisBus(reactor, redis, subscriber, f"{prefix}{parsed.database}:nodes")
-    return Cluster(bus, reactor, RedisRevocationLog(reactor, redis, prefix))
 
 
 def _unavailable(failure: Failure) -> None:

@@ -17,12 +17,9 @@ from stompauth.cluster.redis_bus import (
     HURRY,
     MAX_NODES,
     SILENCE,
-    RedisBus,
-    RedisRevocationLog,
-    redis_cluster,
+    RedisNodeBus,
 )
 from stompauth.errors import Unavailable
-from stompauth.identity.revocation import Revocation
 from stompauth.redis import ErrorReply, Redis, RedisSubscriber
 
 
@@ -117,7 +114,7 @@ class BusNode:
     def __init__(self, server: Server, clock: Clock) -> None:
         self.connection = Connection(server)
         redis = cast("Redis", self.connection)
-        self.bus = RedisBus(clock, redis, self.connection.subscriber, "s:0:nodes")
+        self.bus = RedisNodeBus(clock, redis, self.connection.subscriber, "s:0:nodes")
         self.listener = Listener()
 
     @property
@@ -129,7 +126,7 @@ class BusNode:
         self.connection.go_up()
 
 
-class RedisBusTests(SynchronousTestCase):
+class RedisNodeBusTests(SynchronousTestCase):
     """Membership and messages by pub/sub."""
 
     def setUp(self) -> None:
@@ -288,53 +285,3 @@ class RedisBusTests(SynchronousTestCase):
         self.assertEqual(len(joined), MAX_NODES - 1)
         errors = [event for event in events if "rest" in str(event["log_format"])]
         self.assertEqual(len(errors), 2)
-
-
-class Store:
-    """Answers commands with what it was given."""
-
-    def __init__(self, *replies: Any) -> None:
-        self.replies = list(replies)
-        self.commands: list[tuple[Any, ...]] = []
-
-    def execute(self, *command: Any) -> Deferred[Any]:
-        self.commands.append(command)
-        reply = self.replies.pop(0)
-        return fail(reply) if isinstance(reply, Exception) else succeed(reply)
-
-
-class RedisRevocationLogTests(SynchronousTestCase):
-    """What is kept, and read; tests.integration.test_cluster asks a real Redis."""
-
-    def log(self, *replies: Any) -> RedisRevocationLog:
-        self.store = Store(*replies)
-        return RedisRevocationLog(Clock(), cast("Redis", self.store))
-
-    def test_load(self) -> None:
-        """What is no revocation is passed over, with one line for all of it."""
-        log = self.log(
-            [b"7", [b'["user","alice"]', b"5.25", b"nonsense", b"1", b'["nobody","x"]', b"1"]],
-            [b"0", [b'["jti","j"]', b"6", b'["user","x"]', b"nan", b"7", b"1"]],
-        )
-        with capturedLogs() as events:
-            found = self.successResultOf(log.load())
-        self.assertEqual(found, [Revocation("user", "alice", 5.25), Revocation("jti", "j", 6)])
-        self.assertEqual([event.get("count") for event in events], [4])
-        self.assertEqual([command[2] for command in self.store.commands], [0, b"7"])
-
-    def test_away(self) -> None:
-        """A Redis that cannot be reached is said to be so, also in the middle."""
-        log = self.log(Unavailable("away"), Unavailable("away"), None)
-        self.failureResultOf(log.load(), Unavailable)
-        many = [Revocation("user", f"user-{number}", 5) for number in range(201)]
-        self.failureResultOf(log.add(many, 60, 0), Unavailable)
-        self.assertEqual(len(self.store.commands), 3)
-
-
-class RedisClusterTests(SynchronousTestCase):
-    """redis_cluster."""
-
-    def test_url(self) -> None:
-        """A URL that is none is refused."""
-        with self.assertRaises(ValueError):
-            redis_cluster(Clock(), "http://127.0.0.1")

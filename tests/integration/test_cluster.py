@@ -16,7 +16,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from stompauth.cluster.redis_bus import RedisRevocationLog
+from stompauth.cluster.redis_log import RedisRevocationLog
 from stompauth.config import load
 from stompauth.identity.revocation import Revocation
 from stompauth.redis import Redis
