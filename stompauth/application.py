@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from stompauth.audit import audit
 from stompauth.authorization.destination import Destination
 from stompauth.broker.message import Message
+from stompauth.cluster.all_nodes import AllNodes
 from stompauth.cluster.cluster import both
 from stompauth.cluster.node import Node
 from stompauth.counters import Counters
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from stompauth.cluster.cluster import Cluster
     from stompauth.handshake.websocket import StompWebSocketFactory
     from stompauth.identity.logout import Logout, LogoutVerifier
-    from stompauth.identity.revocation import Revocation
     from stompauth.session.registry import SessionRegistry
     from stompauth.tickets.grant import TicketGrant
 
@@ -181,7 +181,7 @@ class StompAuth:
             observer=cluster,
         )
         self._node = Node(self._sessions, self._revocations)
-        self._cluster = cluster
+        self._nodes = AllNodes(self._node, cluster)
         self._parts: dict[str, Any] = {
             "tickets": tickets,
             "keys": keys,
@@ -431,10 +431,7 @@ class StompAuth:
         """
 
         async def send() -> bool:
-            message = _message(destination, body, headers)
-            if self.sessions.get(session_id) is None and self._cluster is not None:
-                return await self._cluster.send(session_id, message)
-            return self._node.send(session_id, message)
+            return await self._nodes.send(session_id, _message(destination, body, headers))
 
         return Deferred.fromCoroutine(send())
 
@@ -466,28 +463,18 @@ class StompAuth:
             if name is not None:
                 audit("revoked", what=what, name=name, reason=reason or "no reason given")
         if session is not None:
-            ended = self._node.end(session)
-            # There is but one of that id.
-            others = succeed(0) if ended or not self._cluster else self._cluster.end(session)
+            ended = self._nodes.end(session)
+        elif token_id is not None:
+            ended = self._nodes.revoke([self._revocations.revoke_token(token_id)])
         else:
-            revocation = (
-                self._revocations.revoke_token(token_id)
-                if token_id is not None
-                else self._revocations.revoke_user(cast("str", user))
-            )
-            ended, others = self._withdraw([revocation])
+            ended = self._nodes.revoke([self._revocations.revoke_user(cast("str", user))])
 
         async def count() -> Revoked:
             void = Deferred.fromCoroutine(self._void_tickets(user))
-            tickets, elsewhere = await both(void, others)
-            return Revoked(ended + elsewhere, tickets)
+            tickets, sessions = await both(void, ended)
+            return Revoked(sessions, tickets)
 
         return Deferred.fromCoroutine(count())
-
-    def _withdraw(self, revocations: Sequence[Revocation]) -> tuple[int, Deferred[int]]:
-        """Carry out revocations here at once, and on the other nodes; count what has ended."""
-        ended = self._node.revoke(revocations)
-        return ended, succeed(0) if self._cluster is None else self._cluster.revoke(revocations)
 
     async def _void_tickets(self, user: str | None) -> int:
         return 0 if user is None else await self._tickets.revoke(None, user)
@@ -500,8 +487,7 @@ class StompAuth:
             return
         what = "sub" if logout.session is None else "sid"
         audit("revoked", what=what, name=logout.session or logout.subject or "", reason=reason)
-        _, others = self._withdraw(self._revocations.log_out(logout))
-        await others
+        await self._nodes.revoke(self._revocations.log_out(logout))
 
     def recheck(self, user: str | None = None) -> Deferred[int]:
         """Ask the rules again about every subscription of a user, or of all.
@@ -514,15 +500,7 @@ class StompAuth:
         :raises Unavailable: by the Deferred: other nodes did not confirm; those here were looked
             at.
         """
-        here = self._node.recheck(user)
-        if self._cluster is None:
-            return here
-        others = self._cluster.recheck(user)
-
-        async def count() -> int:
-            return sum(await both(here, others))
-
-        return Deferred.fromCoroutine(count())
+        return self._nodes.recheck(user)
 
     def recheck_here(self) -> Deferred[int]:
         """Do so for all sessions of this node, as when only its own rules have changed."""
@@ -541,17 +519,9 @@ class StompAuth:
         """
         if (user is None) == (session is None):
             raise ValueError("describe a user or a session")
-
-        async def describe() -> list[dict[str, object]]:
-            if user is not None:
-                found = self._node.describe_user(user)
-                return found + await self._cluster.describe_user(user) if self._cluster else found
-            found = self._node.describe(cast("str", session))
-            if found or self._cluster is None:
-                return found
-            return await self._cluster.describe(cast("str", session))
-
-        return Deferred.fromCoroutine(describe())
+        if user is not None:
+            return self._nodes.describe_user(user)
+        return self._nodes.describe(cast("str", session))
 
     def replace_rules(self, rules: IAuthorizer | Sequence[IAuthorizer]) -> None:
         """Have other rules from now on; :meth:`recheck` asks them about what is subscribed.
@@ -576,11 +546,9 @@ class StompAuth:
     def _replayed(self, grant: TicketGrant) -> None:
         if self._ticket_settings.on_replay != "close" or not grant.grant_id:
             return
-        if self._node.was_replayed(grant):
-            # It has ended already, and whoever comes on and on with the ticket is no more work.
-            return
-        if not self._node.replayed(grant.grant_id) and self._cluster is not None:
-            self._cluster.replayed(grant.grant_id)
+        # Whose session has ended already, and comes on and on with the ticket, is no more work.
+        if not self._node.was_replayed(grant):
+            self._nodes.replayed(grant.grant_id)
 
     def drain(self, timeout: float | None = None) -> Deferred[None]:
         """Let nobody in any more, and end the sessions with ``drain``, a few at a time.

@@ -130,6 +130,10 @@ class Node:
         session = self._sessions.registry.get(session_id)
         return [] if session is None else [describe(session)]
 
+    def has(self, session_id: str) -> bool:
+        """Whether the session is here."""
+        return self._sessions.registry.get(session_id) is not None
+
     def send(self, session_id: str, message: Message) -> bool:
         """Deliver to one session's subscriptions of ``/user`` + destination, if it is here.
 

@@ -1,4 +1,4 @@
-"""Tests of stompauth.cluster.node: applications that act together."""
+"""Tests of stompauth.cluster.node and all_nodes: applications that act together."""
 
 from __future__ import annotations
 
