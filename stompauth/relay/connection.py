@@ -105,14 +105,14 @@ class BrokerConnection(protocol.Protocol):
     ERROR nobody can say what the other side still holds.
 
     :ivar ready: fires with this connection when the broker has accepted CONNECT, or fails with
-        Refused.
+        Refused; to cancel it ends the connection.
     :ivar session: what the broker calls it.
     """
 
     _log = Logger()
 
     def __init__(self, login: BrokerLogin, clock: IReactorTime, receiver: Receiver) -> None:
-        self.ready: Deferred[BrokerConnection] = Deferred()
+        self.ready: Deferred[BrokerConnection] = Deferred(self._cancelled)
         self.session = ""
         self._login = login
         self._clock = clock
@@ -313,6 +313,10 @@ class BrokerConnection(protocol.Protocol):
         # Who had asked may not wait any more.
         if receipt is not None:
             receipt.callback(None)
+
+    def _cancelled(self, _: object) -> None:
+        transport: Any = self.transport
+        transport.abortConnection()
 
     def _unconfirmed(self, failure: Failure, receipt_id: str) -> Failure:
         self._receipts.pop(receipt_id, None)

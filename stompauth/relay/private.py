@@ -64,7 +64,7 @@ class PrivateConnection:
         self._factory = BrokerFactory(login, clock, self)
         self._clock = clock
         self._max_deliveries = max_deliveries
-        self._is_dialling = False
+        self._dialling: Deferred[BrokerConnection] | None = None
         self._waiting: list[Deferred[BrokerConnection]] = []
         self._connection: BrokerConnection | None = None
         self._is_closed = False
@@ -170,6 +170,8 @@ class PrivateConnection:
         self._is_closed = True
         for consumer in list(self._consumers.values()):
             self._forget(consumer)
+        if self._dialling is not None:
+            self._dialling.cancel()
         return self._connection.close() if self._connection is not None else None
 
     # What the broker does.
@@ -258,11 +260,13 @@ class PrivateConnection:
         """
         if self._connection is not None:
             return self._connection
+        if self._is_closed:
+            raise unavailable()
         waiting: Deferred[BrokerConnection] = Deferred()
         self._waiting.append(waiting)
-        if not self._is_dialling:
-            self._is_dialling = True
-            Deferred.fromCoroutine(self._dial()).addBoth(self._dialled)
+        if self._dialling is None:
+            self._dialling = Deferred.fromCoroutine(self._dial())
+            self._dialling.addBoth(self._dialled)
         return await waiting
 
     async def _dial(self) -> BrokerConnection:
@@ -272,14 +276,11 @@ class PrivateConnection:
         return await cast("BrokerConnection", await dialling).ready
 
     def _dialled(self, result: BrokerConnection | Failure) -> None:
-        self._is_dialling = False
+        self._dialling = None
         if isinstance(result, BrokerConnection):
-            if self._is_closed:
-                result.close()
-            else:
-                self._connection = result
-                self._delivered = 0
-                self._counts_alike = True
+            self._connection = result
+            self._delivered = 0
+            self._counts_alike = True
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             if self._connection is not None:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,15 +61,10 @@ class Drain:
                 if not session.has_ended:
                     self._told.append(session)
             if self._waiting:
-                await self._sleep(STEP)
+                await deferLater(self._clock, STEP)
         while self._told and self._clock.seconds() < until:
             self._told = [session for session in self._told if not session.has_ended]
             if self._told:
-                await self._sleep(STEP)
+                await deferLater(self._clock, STEP)
         for session in self._told:
             session.end("drain")
-
-    def _sleep(self, seconds: float) -> Deferred[None]:
-        waiting: Deferred[None] = Deferred()
-        self._clock.callLater(seconds, waiting.callback, None)
-        return waiting
