@@ -45,9 +45,6 @@ class BoundedCounts:
             label = OTHER
         self._counts[label] += 1
 
-    def __getitem__(self, label: str) -> int:
-        return self._counts[label]
-
     def items(self) -> list[tuple[str, int]]:
         """The labels and their counts."""
         return sorted(self._counts.items())
