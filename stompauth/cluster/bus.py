@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from stompauth.identity.revocation import Revocation
 
 
-class BusListener(Protocol):
+class NodeListener(Protocol):
     """Who hears of the other nodes. None of these raises, or calls :meth:`NodeBus.stop`."""
 
     def connected(self) -> None:
@@ -36,17 +36,17 @@ class NodeBus(Protocol):
 
     What one node sends to another, by :meth:`broadcast` and :meth:`send` alike, arrives in that
     order, each once or never: a connection that breaks may swallow some of it. Nothing arrives
-    before :meth:`BusListener.connected`, or after :meth:`BusListener.disconnected`.
+    before :meth:`NodeListener.connected`, or after :meth:`NodeListener.disconnected`.
 
-    :ivar node_id: random, and another one after each start: a node that was started anew is a new
-        node. At most 64 characters of ``A-Z a-z 0-9 - _``.
+    :ivar node_id: random, and another one in each process: one that was started anew is a new node.
+        At most 64 characters of ``A-Z a-z 0-9 - _``.
     """
 
     @property
     def node_id(self) -> str:
         """The name of this node."""
 
-    def start(self, listener: BusListener) -> None:
+    def start(self, listener: NodeListener) -> None:
         """Connect, and connect again whenever the connection is lost."""
 
     def stop(self) -> Deferred[None]:

@@ -354,32 +354,32 @@ class Cluster(Service):
     # What the bus tells.
 
     def connected(self) -> None:
-        """See :meth:`.BusListener.connected`."""
+        """See :meth:`.NodeListener.connected`."""
         self._catching_up = Deferred.fromCoroutine(self._catch_up())
         self._catching_up.addErrback(self._outbox.failed)
 
     def disconnected(self) -> None:
-        """See :meth:`.BusListener.disconnected`."""
+        """See :meth:`.NodeListener.disconnected`."""
         if self.is_connected:
             self._was_cut_off = True
             self._log.warn("cut off from the cluster")
         self._cut_off()
 
     def joined(self, node_id: str) -> None:
-        """See :meth:`.BusListener.joined`."""
+        """See :meth:`.NodeListener.joined`."""
         self._replication.joined(node_id)
         if self._revocation_log is None:
             for some in pages(_sayable(self.node.revocations), PAGE):
                 self._outbox.send(node_id, Revoked(some))
 
     def left(self, node_id: str) -> None:
-        """See :meth:`.BusListener.left`."""
+        """See :meth:`.NodeListener.left`."""
         self._replication.left(node_id)
         self._requests.left(node_id)
         self._complained.discard(node_id)
 
     def received(self, node_id: str, payload: bytes) -> None:
-        """See :meth:`.BusListener.received`."""
+        """See :meth:`.NodeListener.received`."""
         try:
             self._take(node_id, decode(payload))
         except ValueError as error:

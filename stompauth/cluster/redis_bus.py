@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
-    from stompauth.cluster.bus import BusListener
+    from stompauth.cluster.bus import NodeListener
 
 #: Seconds between a node's signs of life, and of silence after which it counts as gone.
 BEAT: Final = 1.0
@@ -68,7 +68,7 @@ class RedisNodeBus:
             received=self._received, connected=self._subscribed, lost=self._lost
         )
         self._channel = channel
-        self._listener: BusListener | None = None
+        self._listener: NodeListener | None = None
         self._nodes: dict[str, float] = {}
         self._is_connected = False
         self._heard_self = -math.inf
@@ -78,7 +78,7 @@ class RedisNodeBus:
         self._is_full = False
         self._trouble = ""
 
-    def start(self, listener: BusListener) -> None:
+    def start(self, listener: NodeListener) -> None:
         """See :meth:`.NodeBus.start`."""
         self._listener = listener
         # No connection yet: the first one will bring these.

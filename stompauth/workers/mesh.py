@@ -76,7 +76,7 @@ class Mesh:
     :param endpoint: where it listens.
     :param others: where the others do, by their numbers.
     :param clock: gives the time.
-    :ivar node_id: random, and another one after each start.
+    :ivar node_id: random, and another one in each process.
     """
 
     _log = Logger()

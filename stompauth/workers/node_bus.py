@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from twisted.internet.defer import Deferred, succeed
 
 if TYPE_CHECKING:
-    from stompauth.cluster.bus import BusListener
+    from stompauth.cluster.bus import NodeListener
     from stompauth.workers.mesh import Mesh
 
 #: The kind of this bus' frames.
@@ -25,7 +25,7 @@ class MeshNodeBus:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
-        self._listener: BusListener | None = None
+        self._listener: NodeListener | None = None
         mesh.attach(self, NODES)
 
     @property
@@ -33,7 +33,7 @@ class MeshNodeBus:
         """The name of this worker."""
         return self._mesh.node_id
 
-    def start(self, listener: BusListener) -> None:
+    def start(self, listener: NodeListener) -> None:
         """See :meth:`.NodeBus.start`."""
         self._listener = listener
         listener.connected()

@@ -13,7 +13,7 @@ from stompauth.errors import Unavailable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stompauth.cluster.bus import BusListener
+    from stompauth.cluster.bus import NodeListener
     from stompauth.identity.revocation import Revocation
 
 
@@ -110,7 +110,7 @@ class MemoryNetwork:
 class MemoryBus:
     """Provides a NodeBus."""
 
-    listener: BusListener
+    listener: NodeListener
 
     def __init__(self, network: MemoryNetwork, node_id: str) -> None:
         self.node_id = node_id
@@ -119,7 +119,7 @@ class MemoryBus:
         self.is_cut = False
         self.is_running = False
 
-    def start(self, listener: BusListener) -> None:
+    def start(self, listener: NodeListener) -> None:
         self.listener = listener
         self.is_running = True
         self.network.add(self)
