@@ -44,6 +44,7 @@ LAYERS = (
     ("stompauth.application", "stompauth.control"),
     ("stompauth.config", "stompauth.operations", "stompauth.ops", "stompauth.testing"),
     ("stompauth.reload", "stompauth.workers"),
+    ("stompauth.listening", "stompauth.parts"),
     ("stompauth.service",),
     ("stompauth.demo",),
     ("stompauth.tap",),

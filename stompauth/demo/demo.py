@@ -27,7 +27,7 @@ from stompauth.handshake.responses import deny, json_body, set_security_headers
 from stompauth.handshake.site import PathRouter, StrictSite
 from stompauth.identity.keys import StaticKey
 from stompauth.identity.verifier import JWTVerifier
-from stompauth.service import ListeningService
+from stompauth.listening import ListeningService
 from stompauth.tickets.memory import MemoryTicketStore
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from twisted.protocols.basic import LineReceiver
 from stompauth.application import StompAuth, StompAuthService
 from stompauth.handshake.site import StrictHTTPChannel
 from stompauth.handshake.websocket import StompWebSocketProtocol
-from stompauth.service import ListeningService
+from stompauth.listening import ListeningService
 from stompauth.session.session import Session
 from stompauth.tap import Options, makeService
 
