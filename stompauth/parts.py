@@ -43,7 +43,7 @@ def make_cluster(cluster: ClusterConfig, reactor: Any, mesh: Mesh | None = None)
     return redis_cluster(
         reactor,
         cluster.url,
-        password=read_password(cluster.password_file) if cluster.password_file else None,
+        password=_password(cluster.password_file),
         prefix=cluster.prefix,
         timeout=cluster.timeout,
     )
@@ -72,7 +72,7 @@ def make_broker(
         bus = RedisBus(
             reactor,
             broker.bus,
-            password=read_password(broker.bus_password_file) if broker.bus_password_file else None,
+            password=_password(broker.bus_password_file),
             prefix=broker.bus_prefix,
             timeout=broker.bus_timeout,
         )
@@ -91,7 +91,7 @@ def make_tickets(tickets: TicketsConfig, reactor: Any, mesh: Mesh | None = None)
     return RedisTicketStore(
         reactor,
         tickets.store,
-        password=read_password(tickets.password_file) if tickets.password_file else None,
+        password=_password(tickets.password_file),
         prefix=tickets.prefix,
         timeout=tickets.timeout,
         max_outstanding=tickets.max_outstanding,
@@ -153,3 +153,7 @@ def make_static_key(jwt: JwtConfig) -> StaticKey | None:
     if jwt.secret_file:
         return StaticKey.from_secret_files(*jwt.secret_file)
     return None
+
+
+def _password(file: str) -> str | None:
+    return read_password(file) if file else None
