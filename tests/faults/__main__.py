@@ -30,7 +30,7 @@ PATIENCE: Final = 120.0
 
 #: Seconds between a fault and the end of it, and for which all goes well before the next.
 AWAY: Final = 2.0
-WELL: Final = 3.0
+WELL: Final = 1.5
 
 #: Who is revoked while what is away, asked at which node.
 REVOKED: Final = {"mallory": ("redis killed", 1), "mordred": ("node a killed", 1)}

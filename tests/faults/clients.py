@@ -299,14 +299,15 @@ class Consumer(Client):
 def clients(ledger: Ledger, number: int, token: Callable[[str], str]) -> list[Client]:
     """Clients of all kinds.
 
+    :param number: how many; with fewer than 60 some topics or queues have none of a kind.
     :param token: gives a user's token.
     """
     kinds: list[tuple[type[Any], tuple[str, ...], int]] = [
-        (Publisher, TOPICS, max(number // 10, len(TOPICS))),
-        (Producer, QUEUES, max(number // 5, len(QUEUES))),
-        (Consumer, QUEUES, max(number * 3 // 10, len(QUEUES))),
-        (Subscriber, TOPICS, max(number * 2 // 5, len(TOPICS))),
+        (Publisher, TOPICS, number // 10),
+        (Producer, QUEUES, number // 5),
+        (Consumer, QUEUES, number * 3 // 10),
     ]
+    kinds.append((Subscriber, TOPICS, number - sum(share for _, _, share in kinds)))
     made: list[Client] = []
     for kind, places, share in kinds:
         for each in range(share):

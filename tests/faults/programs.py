@@ -265,10 +265,11 @@ class Programs:
             "passcode": self.passcode,
             "control.token": self.control_token,
         }
-        ports = [(self.redis.port, self.rabbitmq.port), tuple(r.port for r in self.recordings)]
+        ports = (self.redis.port, self.rabbitmq.port)
+        of_proxies = (self.recordings[0].port, self.recordings[1].port)
         self.nodes = [
             Node(directory / name, *found, files)
-            for name, found in zip(("node-a", "node-b"), ports, strict=True)
+            for name, found in (("node-a", ports), ("node-b", of_proxies))
         ]
         self.haproxy = HAProxy(directory / "haproxy", self.nodes)
 

@@ -13,8 +13,10 @@ from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
 from stompauth.client import connect
+from stompauth.config import load
 from tests.faults.clients import SETTINGS
 from tests.faults.programs import Programs
+from tests.integration.pages import blocks
 from tests.integration.processes import ROOT
 from tests.integration.proxies import program
 from tests.integration.rabbitmq_server import PROGRAMS
@@ -33,6 +35,17 @@ def programs() -> None:
         program(name)
     if not (PROGRAMS / "rabbitmq-server").exists():
         pytest.skip(f"there is no RabbitMQ in {PROGRAMS}; RABBITMQ_PROGRAMS names another place")
+
+
+def test_configuration(tmp_path: Path) -> None:
+    """The configuration of docs/howto/several-nodes.md is one."""
+    for name in ("redis-password", "rabbitmq-passcode"):
+        (tmp_path / name).write_text("x")
+    (code,) = blocks(ROOT / "docs" / "howto" / "several-nodes.md")["toml"]
+    path = tmp_path / "stompauth.toml"
+    path.write_text(code)
+    config = load(path)
+    assert (config.broker.kind, config.cluster.url) == ("relay", config.tickets.store)
 
 
 def test_each_part_in_turn() -> None:
@@ -58,14 +71,13 @@ async def test_count(tmp_path_factory: pytest.TempPathFactory) -> None:
     both = Programs(directory)
     try:
         await deferToThread(both.start)
-        token = both.token("alice", 600)
+
+        def token_of_alice() -> str:
+            return both.token("alice", 600)
+
         messages: list[Message] = []
-        tabs = [
-            await connect(
-                reactor, f"http://127.0.0.1:{both.haproxy.port}", lambda: token, settings=SETTINGS
-            )
-            for _ in range(4)
-        ]
+        url = f"http://127.0.0.1:{both.haproxy.port}"
+        tabs = [await connect(reactor, url, token_of_alice, settings=SETTINGS) for _ in range(4)]
         for tab in tabs[:3]:
             await tab.subscribe("/user/queue/news", messages.append)
         # HAProxy gives each node as many.
@@ -74,7 +86,7 @@ async def test_count(tmp_path_factory: pytest.TempPathFactory) -> None:
         for number, node in enumerate(both.nodes, 1):
             answer = await deferToThread(node.control, "POST", "/users/alice/send", body)
             assert answer == (200, {"sessions": 3})
-            await until(lambda number=number: len(messages) == 3 * number)
+            await until(lambda wanted=3 * number: len(messages) == wanted)  # type: ignore[misc]
         for tab in tabs:
             await tab.disconnect()
     finally:
