@@ -4,7 +4,7 @@
 SHELL = /bin/sh
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test lint unit integration docs fuzz soak bench programs clean
+.PHONY: help demo test lint unit integration docs fuzz soak bench test-faults programs clean
 
 # The demo's port; the server listens on 127.0.0.1 only.
 PORT = 8080
@@ -13,6 +13,7 @@ PYTHON = python3 python3.14 python3.13 python3.12 python3.11 python
 # How long the long tests take.
 FUZZ_SECONDS = 600
 SOAK_MINUTES = 10
+FAULT_SECONDS = 600
 # How often the benchmark measures each thing; the median counts.
 BENCH_RUNS = 5
 # The real programs that tests/integration uses. Each has the name of its Debian package.
@@ -41,6 +42,7 @@ help:
 	@echo 'make docs         the documentation and the API reference, in docs/_build/index.html'
 	@echo 'make fuzz         fuzz each target for FUZZ_SECONDS=600, with atheris where it installs'
 	@echo 'make soak         hundreds of sessions that end in every way, for SOAK_MINUTES=10'
+	@echo 'make test-faults  kill Redis, RabbitMQ, nodes and HAProxy under clients, for FAULT_SECONDS=600'
 	@echo 'make bench        what the work costs, beside a plain Autobahn server: BENCH_RUNS=5 of each'
 	@echo 'make clean        remove what these commands made'
 	@echo
@@ -80,6 +82,9 @@ fuzz: $(VENV)/.installed-test
 
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES) --sessions 300
+
+test-faults: programs $(VENV)/.installed-test
+	$(BIN)/python -m tests.faults --seconds $(FAULT_SECONDS) --clients 200
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench --runs $(BENCH_RUNS) --into _bench

@@ -19,6 +19,7 @@ from stompauth.cluster.all_nodes import AllNodes
 from stompauth.cluster.cluster import both
 from stompauth.cluster.node import Node
 from stompauth.counters import Counters
+from stompauth.errors import Unavailable
 from stompauth.fastio.probes import websocket_factory
 from stompauth.handlers.handlers import Handlers
 from stompauth.handshake.address import ClientAddress
@@ -404,13 +405,21 @@ class StompAuth:
         """Send to a user's subscriptions of ``/user`` + destination, in all of his sessions.
 
         :param destination: such as ``/queue/notifications``.
-        :return: fires with how many sessions it went to.
+        :return: fires with how many sessions it went to. With the relay, those of other nodes are
+            counted if there is a cluster, and all of its nodes answer.
         :raises Refused: by the Deferred: ``bad-destination`` or ``no-such-destination``.
         """
 
         async def send() -> int:
-            sent = self._broker.send_to_user(user, _message(destination, body, headers))
-            return sent if isinstance(sent, int) else await sent
+            message = _message(destination, body, headers)
+            sent = self._broker.send_to_user(user, message)
+            if isinstance(sent, int):
+                return sent
+            sessions = await sent
+            if self._broker.counts_here_only:
+                with suppress(Unavailable):
+                    sessions += await self._nodes.count_elsewhere(user, message.destination.path)
+            return sessions
 
         return Deferred.fromCoroutine(send())
 

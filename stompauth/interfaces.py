@@ -150,6 +150,10 @@ class IBroker(Interface):
     cut, by :meth:`.Subscriber.end`, and refuses with ``broker-unavailable``.
     """
 
+    counts_here_only: bool = Attribute(
+        "Whether :meth:`send_to_user` reaches sessions elsewhere, and counts those here alone."
+    )
+
     def subscribe(subscription: Subscription) -> Awaitable[None] | None:
         """Begin to deliver to the subscription, perhaps before this returns.
 

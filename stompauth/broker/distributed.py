@@ -111,6 +111,8 @@ class DistributedBroker(Service):
     :ivar clock: likewise.
     """
 
+    counts_here_only = False
+
     _log = Logger()
 
     def __init__(

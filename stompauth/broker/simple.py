@@ -46,6 +46,8 @@ class SimpleBroker:
         a message that expires is not accepted.
     """
 
+    counts_here_only = False
+
     def __init__(self, *, limits: Limits | None = None, clock: IReactorTime | None = None) -> None:
         self.clock = clock
         self._limits = limits = limits or Limits()

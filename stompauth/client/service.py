@@ -77,6 +77,7 @@ class StompClientService(Service):
         self._subscriptions: list[LastingSubscription] = []
         self._failures = 0
         self._connected_at: float | None = None
+        self._ready: StompClient | None = None
         self._retry_after = 0.0
         self._keeper = ClientService(
             _Endpoint(self, url), Factory.forProtocol(Protocol), self._delay, reactor
@@ -118,6 +119,9 @@ class StompClientService(Service):
         return Deferred.fromCoroutine(self._when_connected())
 
     async def _when_connected(self) -> StompClient:
+        if self._ready is not None and self._ready.is_connected:
+            # ClientService cannot be asked by those whom it is just telling.
+            return self._ready
         try:
             session: Any = await self._keeper.whenConnected()
         except CancelledError:
@@ -151,7 +155,7 @@ class StompClientService(Service):
         is_made = False
 
         def disconnected(reason: Disconnected) -> None:
-            self.client = None
+            self.client = self._ready = None
             if is_made:
                 self._note(reason)
                 lost(reason)
@@ -172,6 +176,7 @@ class StompClientService(Service):
             self._note(error)
             raise
         is_made = True
+        self._ready = client
         return client
 
     def _noticed(self, refused: FrameRefused) -> None:

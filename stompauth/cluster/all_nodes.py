@@ -85,3 +85,9 @@ class AllNodes:
         if self._cluster is None or self._node.has(session_id):
             return succeed(self._node.send(session_id, message))
         return self._cluster.send(session_id, message)
+
+    def count_elsewhere(self, user: str, path: str) -> Deferred[int]:
+        """Fires with how many sessions of the user on other nodes subscribe to ``/user`` + path."""
+        if self._cluster is None:
+            return succeed(0)
+        return self._cluster.count_subscribed(user, path)

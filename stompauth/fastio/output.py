@@ -104,6 +104,7 @@ class Output:
 
     __slots__ = (
         "_bound",
+        "_controls",
         "_frames",
         "_has_ended",
         "_is_registering",
@@ -122,6 +123,7 @@ class Output:
         self._turns = turns
         self._socket: socket | None = None
         self._frames: list[bytes] = []
+        self._controls = 0
         self._limit = _UNLIMITED
         self._overflowed: Callable[[], None] | None = None
         # What the list may hold for now: PIECE, or the limit while blocked.
@@ -157,6 +159,11 @@ class Output:
         if size > self._bound:
             self._beyond_bound()
 
+    def write_control(self, data: bytes) -> None:
+        """Send the WebSocket's own, such as a ping; a STOMP peer takes it for no heart-beat."""
+        self._controls += 1
+        self.write(data)
+
     def _beyond_bound(self) -> None:
         if not self.is_blocked or self._has_ended:
             self.flush(self._turns.clock.seconds())
@@ -167,8 +174,10 @@ class Output:
     def flush(self, now: float) -> None:
         """Send what is kept, unless blocked."""
         while self._frames and not self.is_blocked:
+            if len(self._frames) > self._controls:
+                self.written_at = now
             piece = self._take_piece()
-            self.written_at = now
+            self._controls = min(self._controls, len(self._frames))
             self._turns.counters.bytes_sent += len(piece)
             if self._socket is None:
                 self.size -= len(piece)

@@ -163,7 +163,7 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Send what Autobahn has made: its answer to the handshake, pings, pongs and closes."""
-        self._output.write(data)
+        self._output.write_control(data)
 
     def _closeConnection(self, abort: bool = False) -> None:
         """Let the transport have everything before it closes."""

@@ -78,6 +78,8 @@ class BrokerRelay(Service):
     :param clock: the reactor.
     """
 
+    counts_here_only = True
+
     _log = Logger()
 
     def __init__(

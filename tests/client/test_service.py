@@ -103,6 +103,15 @@ class ConnectingTests(ServiceCase):
         self.assertIs(client, self.service.client)
         self.assertEqual(client.user, "alice")
 
+    def test_asked_again(self) -> None:
+        """Who has just been told may ask once more, then and there."""
+        asked: list[Deferred[StompClient]] = []
+        self.service.when_connected().addCallback(
+            lambda _: asked.append(self.service.when_connected())
+        )
+        self.start()
+        self.assertIs(self.successResultOf(asked[0]), self.service.client)
+
     def test_stop(self) -> None:
         """It ends the session in good order, and nothing is left."""
         self.start()

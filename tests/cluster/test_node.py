@@ -26,6 +26,7 @@ from stompauth.settings import Limits, TicketSettings
 from stompauth.tickets.memory import MemoryTicketStore
 from tests.applications import NOW, Application, StompClient, token
 from tests.cluster.memory_bus import MemoryLog, MemoryNetwork
+from tests.relay.scripted import RelayFixture
 from tests.wire import Response, WebSocket, post_token, request
 
 if TYPE_CHECKING:
@@ -466,6 +467,20 @@ class MessageTests(NodesCase):
         asked = len(self.network.wire)
         self.assertEqual(self.result(self.one.cluster.count_subscribed("x", "/queue/private")), 0)
         self.assertEqual(len(self.network.wire), asked)
+
+    def test_relayed(self) -> None:
+        """What the relay takes to a user's sessions on other nodes, is counted there."""
+        self.subscribed(self.two)
+        self.subscribed(self.two)
+        relay = RelayFixture()
+        self.one.stompauth._broker = relay.relay
+        for is_cut, count in ((False, 2), (True, 0)):
+            self.two.bus.is_cut = is_cut
+            sent = self.one.stompauth.send_to_user("alice", "/queue/private", "x")
+            relay.broker.settle()
+            self.network.deliver()
+            self.clock.advance(TIMEOUT)
+            self.assertEqual(self.result(sent), count)
 
     def test_malformed(self) -> None:
         """What is no message of ours is none."""

@@ -117,6 +117,20 @@ class OutputTestCase(SynchronousTestCase):
 class TurnTests(OutputTestCase):
     """What was written in a turn goes out at its end, in one send."""
 
+    def test_ping(self) -> None:
+        """A ping is no heart-beat; a frame that goes out beside one is."""
+        self.output.write_control(b"ping")
+        self.clock.advance(0)
+        self.assertEqual((self.socket.taken, self.output.written_at), (b"ping", 0))
+        self.output.write_control(b"ping")
+        self.output.write(b"frame")
+        self.clock.advance(0)
+        self.assertEqual(self.output.written_at, 100)
+        self.clock.advance(1)
+        self.output.write_control(b"ping")
+        self.clock.advance(0)
+        self.assertEqual(self.output.written_at, 100)
+
     def test_one_send(self) -> None:
         """Several frames of one turn are one send, straight to the socket."""
         for frame in (b"a", b"b", b"c"):

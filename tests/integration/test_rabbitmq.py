@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
+import resource
 import secrets
 import shlex
 import tempfile
@@ -295,6 +296,28 @@ async def test_thousand(broker: Broker) -> None:
         assert all(receiver.bodies == [b"1", b"2"] for receiver in receivers)
         for receiver, subscription in zip(receivers, subscriptions, strict=True):
             relay.session_ended(receiver.session_id, [subscription])
+        await until_thread(lambda: broker.consumers_of_topic("all") == 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_thousand_sockets(broker: Broker, tmp_path: Path) -> None:
+    """So are a thousand WebSockets of a node in a process of its own."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    async with node_of(broker, tmp_path, "a", sessions_per_user=0, sessions_per_address=0) as a:
+        clients: list[Client] = []
+        for _ in range(40):
+            connecting = [Deferred.fromCoroutine(client_of(a, "alice")) for _ in range(25)]
+            for client in await gatherResults(connecting):
+                clients.append(client)
+        await gatherResults(
+            client.stomp.subscribe("/topic/all", client.messages.append) for client in clients
+        )
+        assert await deferToThread(broker.consumers_of_topic, "all") == 1
+        await clients[0].stomp.send("/topic/all", b"1")
+        await until(lambda: all(client.bodies == [b"1"] for client in clients))
+        for client in clients:
+            client.stomp.drop()
         await until_thread(lambda: broker.consumers_of_topic("all") == 0)
 
 
