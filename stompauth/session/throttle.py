@@ -28,8 +28,6 @@ class Throttle:
     __slots__ = (
         "_frame_rate",
         "_frames",
-        "_full_frames",
-        "_full_octets",
         "_octet_rate",
         "_octets",
         "_slow_since",
@@ -39,8 +37,8 @@ class Throttle:
     def __init__(self, limits: Limits, now: float) -> None:
         self._frame_rate = limits.frames_per_second
         self._octet_rate = limits.bytes_per_second
-        self._full_frames = self._frames = self._frame_rate * BURST or math.inf
-        self._full_octets = self._octets = self._octet_rate * BURST or math.inf
+        self._frames = self._frame_rate * BURST or math.inf
+        self._octets = self._octet_rate * BURST or math.inf
         self._then = now
         self._slow_since: float | None = None
 
@@ -55,7 +53,8 @@ class Throttle:
             return 0.0
         # The clock is the wall's, and may be set back.
         passed, self._then = max(0.0, now - self._then), now
-        full_frames, full_octets = self._full_frames, self._full_octets
+        full_frames = self._frame_rate * BURST or math.inf
+        full_octets = self._octet_rate * BURST or math.inf
         self._frames = min(full_frames, self._frames + passed * self._frame_rate)
         self._octets = min(full_octets, self._octets + passed * self._octet_rate)
         delay = 0.0
