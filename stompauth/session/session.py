@@ -391,6 +391,8 @@ class Session:
                 self._factory.counters.frames_received += 1
                 self._throttle.take(1, 0)
                 self._take(frame)
+                if not self._connection.mid_frame:
+                    break
         finally:
             self._running = False
         if self._ended or self._waiting is not None:
