@@ -102,17 +102,25 @@ class Pattern:
 
     def matches(self, destination: Destination, principal: Principal) -> bool:
         """Whether this covers the destination, which is no pattern."""
+        return self.fits(destination) and self.binds(destination, principal)
+
+    def fits(self, destination: Destination) -> bool:
+        """Whether this covers the destination, which is no pattern, for some principal."""
         segments = destination.segments
         if not self.shortest <= len(segments) <= self.longest:
             return False
         for index, literal in self.literals:
             if segments[index] != literal:
                 return False
-        for index, claim in self.variables:
-            if segments[index] != _value(claim, principal):
-                return False
         guarded = guarded_segment(segments)
         return guarded is None or self._spells(guarded)
+
+    def binds(self, destination: Destination, principal: Principal) -> bool:
+        """Whether a destination that fits has this principal's values for the variables."""
+        segments = destination.segments
+        return not self.variables or all(
+            segments[index] == _value(claim, principal) for index, claim in self.variables
+        )
 
     def overlaps(self, destination: Destination, principal: Principal) -> bool:
         """Whether something is covered by both this and the destination, which is a pattern.

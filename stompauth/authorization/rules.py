@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: What rules are about.
 COMMANDS: Final = ("subscribe", "send")
 
+#: Destinations for which it is kept which rules fit them.
+_KEPT: Final = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimCondition:
@@ -98,8 +101,9 @@ class Rule:
 
         A condition on a captured segment does not hold where the destination has ``*`` there.
         """
-        return self.has_authority(principal) and all(
-            condition.holds(principal, destination) for condition in self.claims
+        return self.has_authority(principal) and (
+            not self.claims
+            or all(condition.holds(principal, destination) for condition in self.claims)
         )
 
     def has_authority(self, principal: Principal) -> bool:
@@ -190,18 +194,33 @@ class Rules:
             for command in COMMANDS
             for first in firsts
         }
+        # What fits a destination, by command and path: as long as the rules are the same, so is
+        # this, whoever asks.
+        self._fitting: dict[tuple[str, str], tuple[tuple[Rule, Decision], ...]] = {}
 
     def check(self, principal: Principal, command: str, destination: Destination) -> Decision:
         """Decide; see :meth:`stompauth.interfaces.IAuthorizer.check`."""
         if destination.is_pattern:
             return self._check_pattern(principal, command, destination)
+        fitting = self._fitting.get((command, destination.path))
+        if fitting is None:
+            fitting = self._find_fitting(command, destination)
+        for rule, decision in fitting:
+            if rule.pattern.binds(destination, principal) and rule.holds(principal, destination):
+                return decision
+        return self._no_rule
+
+    def _find_fitting(
+        self, command: str, destination: Destination
+    ) -> tuple[tuple[Rule, Decision], ...]:
         candidates = self._candidates.get((command, destination.segments[0]))
         if candidates is None:
             candidates = self._candidates.get((command, None), ())
-        for rule, decision in candidates:
-            if rule.pattern.matches(destination, principal) and rule.holds(principal, destination):
-                return decision
-        return self._no_rule
+        fitting = tuple(judged for judged in candidates if judged[0].pattern.fits(destination))
+        if len(self._fitting) >= _KEPT:
+            self._fitting.clear()
+        self._fitting[command, destination.path] = fitting
+        return fitting
 
     def _check_pattern(
         self, principal: Principal, command: str, destination: Destination

@@ -156,6 +156,22 @@ class Queues:
             for key, count in counts.items():
                 self._check_length(key, count)
 
+    def check_one(self, key: QueueKey, message: Message) -> None:
+        """Do as :meth:`check` would for this message alone, which is what nearly all come for."""
+        queue = self._table.get(key)
+        if queue is None:
+            self.check(((key, message),))
+            return
+        if queue.keeps_nothing:
+            return
+        limit, size = self.limits.queue_bytes, message.size
+        if limit and not self._bytes.leaves_room(
+            {message.sender_user: size}, limit - self.size - size
+        ):
+            raise Refused("queue-full")
+        if self.limits.queue_messages:
+            self._check_length(key, 1)
+
     def put(self, key: QueueKey, message: Message) -> None:
         """Add a message that was checked."""
         queue = self._open(key, message.sender_user)

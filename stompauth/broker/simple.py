@@ -121,10 +121,16 @@ class SimpleBroker:
 
     def send(self, message: Message) -> Deferred[None] | None:
         """See :meth:`.IBroker.send`."""
-        if message.destination.kind is Kind.TOPIC and not message.retain:
+        destination = message.destination
+        if destination.kind is Kind.TOPIC and not message.retain:
             # There is nothing to check but this.
             self._check_clock(message)
             return self._topics.send(message)
+        if destination.kind is Kind.QUEUE:
+            self._check_clock(message)
+            self._queues.check_one(destination.path, message)
+            self._queues.put(destination.path, message)
+            return None
         self._check((message,))
         return self._accept(message)
 

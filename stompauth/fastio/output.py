@@ -200,13 +200,15 @@ class Output:
     def _take_piece(self) -> bytes:
         """Take the first frames off the list, PIECE octets or a frame more."""
         frames = self._frames
-        count = len(frames)
-        if count > 1 and self.size > PIECE:
-            size = count = 0
-            while size < PIECE and count < len(frames):
-                size += len(frames[count])
-                count += 1
-        piece = frames[0] if count == 1 else b"".join(frames[:count])
+        if self.size <= PIECE:
+            piece = b"".join(frames)
+            frames.clear()
+            return piece
+        size = count = 0
+        while size < PIECE and count < len(frames):
+            size += len(frames[count])
+            count += 1
+        piece = b"".join(frames[:count])
         del frames[:count]
         return piece
 

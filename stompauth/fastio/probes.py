@@ -20,7 +20,11 @@ _log = Logger()
 
 #: Where Autobahn sets, and looks at, what we look at: the method, and names that it must use.
 _AUTOBAHN: tuple[tuple[Any, str, frozenset[str]], ...] = (
-    (WebSocketProtocol, "_connectionMade", frozenset({"CONFIG_ATTRS", "data", "state"})),
+    (
+        WebSocketProtocol,
+        "_connectionMade",
+        frozenset({"CONFIG_ATTRS", "data", "state", "utf8validator"}),
+    ),
     (WebSocketProtocol, "processData", frozenset({"current_frame", "data", "inside_message"})),
     (WebSocketProtocol, "sendFrame", frozenset({"sendData"})),
     (WebSocketProtocol, "dropConnection", frozenset({"_closeConnection"})),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from autobahn.websocket.protocol import TrafficStats
+from autobahn.websocket.utf8validator import Utf8Validator
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 
 from stompauth.fastio.frames import read_message
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
 
 #: What Autobahn keeps of the opening handshake, and what is of no use once it is over.
 _OF_HANDSHAKE: Final = (
+    "_results",
     "_transport_details",
+    "_valid_events",
     "_wskey",
     "handshake",
     "http_headers",
@@ -33,9 +38,11 @@ _OF_HANDSHAKE: Final = (
     "http_request_uri",
     "http_response_data",
     "http_status_line",
+    "is_closed",
     "is_open",
     "send_queue",
     "trafficStats",
+    "utf8validator",
     "websocket_extensions",
     "websocket_extensions_in_use",
     "websocket_origin",
@@ -101,6 +108,14 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
 
     # Autobahn adds to it, and nobody looks at it.
     trafficStats = TrafficStats()
+
+    # Nobody listens to its events; these are asked for by who does.
+    _results: Any = {}
+
+    # Autobahn makes them for each connection; most never need the first, and the second only when
+    # they close.
+    utf8validator = cached_property(lambda _: Utf8Validator())
+    is_closed = cached_property(lambda _: Deferred())
 
     def succeedHandshake(self, res: Any) -> None:
         """Open, and let go of what the handshake has left."""

@@ -10,6 +10,8 @@ import json
 import re
 import unicodedata
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import lru_cache
+from sys import intern
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred, succeed
@@ -33,6 +35,9 @@ MAX_TOKEN: Final = 8000
 
 _MAX_USER_NAME: Final = 255
 _MAX_LEEWAY: Final = 60
+
+#: Sets of authorities that principals share.
+_SHARED: Final = 1024
 _END_OF_TIME: Final = 253402300799  # the last second of the year 9999
 
 # Without padding, and so with one spelling for each token (RFC 7515 section 2).
@@ -238,8 +243,8 @@ class JWTVerifier:
             issuer=self.issuer,
             expires_at=expires_at,
             issued_at=issued_at,
-            authorities=authorities,
-            claims=claims,
+            authorities=_shared(authorities),
+            claims={intern(claim): value for claim, value in claims.items()},
             token_id=token_id,
         )
 
@@ -349,6 +354,12 @@ def is_user_name(name: str) -> bool:
         and name not in _RESERVED_NAMES
         and unicodedata.is_normalized("NFC", name)
     )
+
+
+@lru_cache(maxsize=_SHARED)
+def _shared(authorities: frozenset[str]) -> frozenset[str]:
+    """Return the same object for equal ones: sessions keep them."""
+    return authorities
 
 
 def authorities_of(value: object) -> frozenset[str]:

@@ -26,9 +26,14 @@ def take_authorization(frame: Frame) -> str | None:
     :return: the value of the first.
     """
     headers = frame.headers
-    names = [name for name in headers if len(name) == 13 and name.lower() == "authorization"]
+    for name in headers:
+        if len(name) == 13 and name.lower() == "authorization":
+            break
+    else:
+        return None
+    names = [name for name in headers if name.lower() == "authorization"]
     values = [headers.pop(name) for name in names]
-    return values[0] if values else None
+    return values[0]
 
 
 class Authenticate(Interceptor):

@@ -67,6 +67,8 @@ class Chain:
         try:
             for position, pre_send in self._pre_send:
                 result = pre_send(frame, session)
+                if result is frame:
+                    continue
                 if type(result) is Frame:
                     frame = result
                 elif result is None:

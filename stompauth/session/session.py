@@ -337,7 +337,10 @@ class Session:
             else:
                 self._deadlines.clear("message")
         if not self._deadlines.is_set("throttle"):
-            self._is_throttled(self._factory.clock.seconds())
+            now = self._factory.clock.seconds()
+            delay = self._throttle.delay(now)
+            if delay:
+                self._wait(delay, now)
 
     def blocked(self) -> None:
         """The WebSocket takes no more output for now."""
@@ -373,7 +376,9 @@ class Session:
         completed = False
         try:
             while self._waiting is None and not self._ended:
-                if self._is_throttled(now):
+                delay = self._throttle.delay(now)
+                if delay:
+                    self._wait(delay, now)
                     return
                 try:
                     frame = self._connection.next_frame()
@@ -386,6 +391,8 @@ class Session:
                 self._factory.counters.frames_received += 1
                 self._throttle.take(1, 0)
                 self._take(frame)
+                if not self._connection.mid_frame:
+                    break
         finally:
             self._running = False
         if self._ended or self._waiting is not None:
@@ -421,10 +428,7 @@ class Session:
         waiting.addCallback(lambda _: self._go_on())
         waiting.addErrback(self._broke)
 
-    def _is_throttled(self, now: float) -> bool:
-        delay = self._throttle.delay(now)
-        if not delay:
-            return False
+    def _wait(self, delay: float, now: float) -> None:
         if self._throttle.is_out_of_patience(now):
             self.end("limit")
         else:
@@ -432,7 +436,6 @@ class Session:
             self._deadlines.set("throttle", max(delay, 0.01))
             self._deadlines.clear("frame")
             self._pause_reading()
-        return True
 
     def _pause_reading(self) -> None:
         if not self._is_paused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -9,6 +10,9 @@ if TYPE_CHECKING:
 
 #: What may come at once, in seconds of the rate.
 BURST: Final = 2.0
+
+#: Seconds after which the buckets are filled up again, while nothing is owed.
+REFILL: Final = 0.1
 
 #: Seconds for which a client may use all that it gets, without a pause, until it is cut off.
 PATIENCE: Final = 60.0
@@ -21,13 +25,20 @@ class Throttle:
     :param now: the time, in seconds.
     """
 
-    __slots__ = ("_frame_rate", "_frames", "_octet_rate", "_octets", "_slow_since", "_then")
+    __slots__ = (
+        "_frame_rate",
+        "_frames",
+        "_octet_rate",
+        "_octets",
+        "_slow_since",
+        "_then",
+    )
 
     def __init__(self, limits: Limits, now: float) -> None:
         self._frame_rate = limits.frames_per_second
         self._octet_rate = limits.bytes_per_second
-        self._frames = self._frame_rate * BURST
-        self._octets = self._octet_rate * BURST
+        self._frames = self._frame_rate * BURST or math.inf
+        self._octets = self._octet_rate * BURST or math.inf
         self._then = now
         self._slow_since: float | None = None
 
@@ -38,20 +49,18 @@ class Throttle:
 
     def delay(self, now: float) -> float:
         """Seconds to wait before anything more is looked at; 0 if there is no debt."""
-        if not self._frame_rate and not self._octet_rate:
-            return 0.0
-        if now == self._then and self._frames >= 0 and self._octets >= 0:
-            # Since it was last asked at this very time it can only have become less.
+        if self._frames >= 0 and self._octets >= 0 and 0 <= now - self._then < REFILL:
             return 0.0
         # The clock is the wall's, and may be set back.
         passed, self._then = max(0.0, now - self._then), now
-        full_frames, full_octets = self._frame_rate * BURST, self._octet_rate * BURST
+        full_frames = self._frame_rate * BURST or math.inf
+        full_octets = self._octet_rate * BURST or math.inf
         self._frames = min(full_frames, self._frames + passed * self._frame_rate)
         self._octets = min(full_octets, self._octets + passed * self._octet_rate)
         delay = 0.0
-        if self._frame_rate and self._frames < 0:
+        if self._frames < 0:
             delay = -self._frames / self._frame_rate
-        if self._octet_rate and self._octets < 0:
+        if self._octets < 0:
             delay = max(delay, -self._octets / self._octet_rate)
         if delay:
             self._slow_since = now if self._slow_since is None else self._slow_since

@@ -7,7 +7,7 @@ and the buffer is only moved together when more of it is used up than is left.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from stompauth.errors import RemoteProtocolError
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 _COMMAND_OCTETS: Final = 16
 
 _CR: Final = 13
+
+#: The heads that are kept after they were read: of which commands, with no other headers than
+#: these, so that no credential is ever among them, how long, and how many.
+_KEPT_COMMAND: Final = "SEND"
+_KEPT_HEADERS: Final = frozenset({"destination", "content-length", "content-type"})
+_KEPT_OCTETS: Final = 512
+_KEPT: Final = 1024
 
 _EOLS: Final = re.compile(rb"(?:\r?\n)*+")
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
@@ -39,11 +46,16 @@ class DecoderLimits:
     :ivar frame: octets of a frame, from its command to its NUL, both included.
     :ivar headers: header lines of a frame, repeated ones too.
     :ivar header_line: octets of a header line, without its end.
+    :ivar heads: heads that were read under these limits and are likely to come again: headers, and
+        the length of the body if they tell it. What comes again is not read again.
     """
 
     frame: int
     headers: int
     header_line: int
+    heads: dict[bytes, tuple[dict[str, str], int | None]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
 
 class FrameDecoder:
@@ -112,7 +124,13 @@ class FrameDecoder:
         """
         frame = self._frame
         if frame is None:
-            frame = self._read_head() if self._start < len(self._buffer) else None
+            if self._start >= len(self._buffer):
+                return None
+            if self._searched == self._start and isinstance(self._buffer, bytes):
+                frame = self._read_known(self._buffer)
+                if frame is not None:
+                    return frame
+            frame = self._read_head()
             if frame is None:
                 return None
         buffer = self._buffer
@@ -146,6 +164,21 @@ class FrameDecoder:
         self._start = self._searched = start
         self._frame = None
 
+    def _read_known(self, buffer: bytes) -> Frame | None:
+        """Read a frame that is there as a whole and has a head that is known, or else nothing."""
+        start = self._start
+        head = buffer[start : buffer.find(b"\n\n", start, start + _KEPT_OCTETS)]
+        known = self.limits.heads.get(head)
+        if known is None:
+            return None
+        headers, length = known
+        body = start + len(head) + 2
+        end = buffer.find(b"\0", body) if length is None else body + length
+        if not 0 <= end < len(buffer) or buffer[end] or 0 < self.limits.frame <= end - start:
+            return None
+        self._use_up(end + 1)
+        return Frame(_KEPT_COMMAND, headers.copy(), buffer[body:end])
+
     def _read_head(self) -> Frame | None:
         """Read command and headers, or return None while they are incomplete."""
         buffer = self._buffer
@@ -173,13 +206,31 @@ class FrameDecoder:
         declared = frame.headers.get("content-length")
         if declared is None:
             self._end = None
+            self._keep(start, end, frame, None)
             return frame
         if not (len(declared) <= 10 and declared.isascii() and declared.isdecimal()):
             raise refusal("bad-header", frame)
         self._end = body + int(declared)
         if 0 < self.limits.frame < self._end + 1 - start:
             raise refusal("too-large", frame)
+        self._keep(start, end, frame, int(declared))
         return frame
+
+    def _keep(self, start: int, end: int, frame: Frame, length: int | None) -> None:
+        """Remember a head that was read, if it may and is likely to come again."""
+        if (
+            end - start > _KEPT_OCTETS
+            or frame.command != _KEPT_COMMAND
+            or not frame.headers.keys() <= _KEPT_HEADERS
+        ):
+            return
+        head = bytes(self._buffer[start:end])
+        # With an escape or a CR the same octets could mean something else another time.
+        if b"\\" not in head and b"\r" not in head:
+            heads = self.limits.heads
+            if len(heads) >= _KEPT:
+                heads.clear()
+            heads[head] = frame.headers.copy(), length
 
     def _skip_heartbeats(self) -> bool:
         """Drop the ends of lines before a frame, and say whether one has begun."""

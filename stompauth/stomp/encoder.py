@@ -7,6 +7,7 @@ out, or refused where leaving it out would change the meaning.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from stompauth.errors import LocalProtocolError
@@ -39,6 +40,10 @@ _COMPUTED: Final = frozenset({"content-length"})
 _PER_DELIVERY: Final = frozenset(
     {"content-length", "subscription", "ack", "redelivered", "delivery-count"}
 )
+
+
+#: How many ids of subscriptions are kept as they are written; clients number theirs.
+_CACHED_IDS: Final = 1024
 
 
 def encode(frame: Frame, version: str) -> bytes:
@@ -130,28 +135,37 @@ class MessageTemplate:
         key = (version, subscription)
         if ack is None and delivery_count <= 1:
             if key != self._spliced_for:
-                self._spliced = self._splice(version, "subscription", subscription)
+                line = _write_subscription(subscription, version)
+                self._spliced = b"%b%b%b" % (self._head(version), line, self._end)
                 self._spliced_for = key
             return self._spliced
-        own = ["subscription", subscription, "ack", ack]
+        own = _write_subscription(subscription, version)
+        if ack is not None:
+            if not (written := _write_header("ack", ack, version)):
+                raise LocalProtocolError(f"ack cannot be expressed in STOMP {version}")
+            own += written.encode()
         if delivery_count > 1:
-            own += ["redelivered", "true", "delivery-count", str(delivery_count)]
-        return self._splice(version, *own)
+            own += b"redelivered:true\ndelivery-count:%d\n" % delivery_count
+        return b"%b%b%b" % (self._head(version), own, self._end)
 
-    def _splice(self, version: str, *own: str | None) -> bytes:
-        """Return the frame with the headers of one delivery, name by value; None is left out."""
+    def _head(self, version: str) -> bytes:
+        """Return what all deliveries in that version have in common."""
         head = self._heads.get(version)
         if head is None:
             lines = _write_headers(self._headers, version, _PER_DELIVERY)
             head = self._heads[version] = f"MESSAGE\n{lines}{self._length}".encode()
-        spliced = ""
-        for name, value in zip(own[::2], own[1::2], strict=True):
-            if name is not None and value is not None:
-                line = _write_header(name, value, version)
-                if not line:
-                    raise LocalProtocolError(f"{name} cannot be expressed in STOMP {version}")
-                spliced += line
-        return b"%b%b%b" % (head, spliced.encode(), self._end)
+        return head
+
+
+@lru_cache(maxsize=_CACHED_IDS)
+def _write_subscription(subscription: str | None, version: str) -> bytes:
+    """Return the line with the id of a subscription, or nothing for one that has none."""
+    if subscription is None:
+        return b""
+    line = _write_header("subscription", subscription, version)
+    if not line:
+        raise LocalProtocolError(f"subscription cannot be expressed in STOMP {version}")
+    return line.encode()
 
 
 def _write_headers(headers: Mapping[str, str], version: str, without: Collection[str]) -> str:

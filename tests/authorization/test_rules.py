@@ -543,3 +543,41 @@ class BruteForceTests(SynchronousTestCase):
             for destination in WORLD:
                 decision = tested.check(principal, command, destination)
                 self.assertNotIn(decision.rule, unreachable)
+
+
+class AgainTests(SynchronousTestCase):
+    """What is kept of one question does not answer another."""
+
+    def test_another_principal(self) -> None:
+        """AZ-1: the same destination is decided anew for each principal, command and time."""
+        rules = Rules(
+            [
+                allow("send", "/topic/users/{user}"),
+                allow("subscribe", "send", "/topic/{claims.team}/x"),
+                allow("send", "/topic/rooms/{room}", claims={"rooms": "{room}"}),
+                allow("send", "/topic/**", authorities=["admin"]),
+            ]
+        )
+        eve = Principal("eve", "issuer", 0, 0)
+        for _ in range(2):
+            for command, text, principal, allowed in (
+                ("send", "/topic/users/bob", bob(), True),
+                ("send", "/topic/users/bob", eve, False),
+                ("subscribe", "/topic/users/bob", bob(), False),
+                ("send", "/topic/users/bob", bob("admin"), True),
+                ("send", "/topic/red/x", bob(team="red"), True),
+                ("send", "/topic/red/x", bob(team="blue"), False),
+                ("subscribe", "/topic/red/x", bob(team="red"), True),
+                ("subscribe", "/topic/red/x", bob("admin"), False),
+                ("send", "/topic/rooms/1", bob(rooms=["1"]), True),
+                ("send", "/topic/rooms/1", bob(rooms=["2"]), False),
+            ):
+                decision = check(rules, command, text, principal)
+                self.assertEqual(decision.allowed, allowed, (command, text))
+
+    def test_bound(self) -> None:
+        """AZ-1: what is kept has a bound, whatever clients ask for."""
+        rules = Rules([allow("send", "/topic/*")])
+        for number in range(10_000):
+            self.assertTrue(check(rules, "send", f"/topic/{number}").allowed)
+        self.assertLessEqual(len(rules._fitting), 4096)

@@ -530,6 +530,88 @@ class _CountingPattern:
         return found
 
 
+class KnownHeadTests(SynchronousTestCase):
+    """What has been read once need not be read again, and reads the same."""
+
+    def limits(self, **changes: int) -> DecoderLimits:
+        """Limits of their own, under which nothing was read yet."""
+        return DecoderLimits(**{"frame": 100, "headers": 64, "header_line": 64, **changes})
+
+    def test_same(self) -> None:
+        """The same head with another body, with and without a length, is another good frame."""
+        for length in (b"", b"content-length:3\n"):
+            limits = self.limits()
+            head = b"SEND\ndestination:/topic/x\n%b\n" % length
+            for body in (b"abc", b"xyz"):
+                (frame,), error, decoder = decode([head + body + b"\0"], limits=limits)
+                self.assertEqual((frame.body, error, decoder.mid_frame), (body, None, False))
+                self.assertEqual(frame.headers["destination"], "/topic/x")
+            self.assertEqual(len(limits.heads), 1)
+
+    def test_own_headers(self) -> None:
+        """What an interceptor does to one frame's headers, no other frame has."""
+        limits = self.limits()
+        data = b"SEND\ndestination:/topic/x\n\n\0"
+        for _ in range(3):
+            (frame,), _, _ = decode([data], limits=limits)
+            self.assertEqual(frame.headers, {"destination": "/topic/x"})
+            frame.headers["destination"] = "/topic/y"
+
+    def test_no_secrets(self) -> None:
+        """LG-1: nothing is kept of a frame that could hold a credential."""
+        limits = self.limits()
+        for command, line in (
+            ("CONNECT", "Authorization:Bearer t"),
+            ("SEND", "authorization:Bearer t"),
+            ("SEND", "AUTHORIZATION:Bearer t"),
+            ("SEND", "passcode:t"),
+            ("SEND", "x-api-key:t"),
+            ("SEND", "receipt:t"),
+            ("SEND", "transaction:t"),
+        ):
+            data = f"{command}\ndestination:/topic/x\n{line}\n\n\0".encode()
+            self.assertEqual(len(decode([data], limits=limits)[0]), 1)
+        self.assertEqual(limits.heads, {})
+
+    def test_limits(self) -> None:
+        """A known head does not make a frame good that is too large, unfinished or has no end."""
+        limits = self.limits()
+        head = b"SEND\ndestination:/topic/x\n"
+        decode([head + b"\n\0", head + b"content-length:2\n\nab\0"], limits=limits)
+        self.assertEqual(len(limits.heads), 2)
+        for data, code in (
+            (head + b"\n" + b"x" * 100 + b"\0", "too-large"),
+            (head + b"\n" + b"x" * (100 - len(head) - 1) + b"\0", "too-large"),
+            (head + b"content-length:2\n\nabc\0", "malformed"),
+        ):
+            frames, error, _ = decode([data], limits=limits)
+            self.assertEqual((frames, error and error.code), ([], code))
+        (_good,), error, _ = decode(
+            [head + b"\n" + b"x" * (100 - len(head) - 2) + b"\0"], limits=limits
+        )
+        self.assertIsNone(error)
+        for data in (head, head + b"\n", head + b"\nx", head + b"content-length:2\n\na"):
+            frames, error, decoder = decode([data], limits=limits)
+            self.assertEqual((frames, error, decoder.mid_frame), ([], None, True))
+
+    def test_escapes(self) -> None:
+        """What the session's version decides about is not kept."""
+        limits = self.limits()
+        for version, path in (("1.2", "a\rb"), ("1.0", "a\\rb")):
+            (frame,), _, _ = decode([b"SEND\ndestination:a\\rb\n\n\0"], version, limits)
+            self.assertEqual(frame.headers, {"destination": path})
+        self.assertEqual(limits.heads, {})
+
+    def test_bound(self) -> None:
+        """What is kept has a bound, in number and in size."""
+        limits = self.limits(frame=10_000, header_line=2000)
+        decode([b"SEND\ndestination:%b\n\n\0" % (b"x" * 1000)], limits=limits)
+        self.assertEqual(limits.heads, {})
+        for number in range(3000):
+            decode([b"SEND\ndestination:%d\n\n\0" % number], limits=limits)
+            self.assertLessEqual(len(limits.heads), 1024)
+
+
 class WorkTests(SynchronousTestCase):
     """The work is linear, whatever the sizes of frames and chunks.
 
