@@ -306,10 +306,10 @@ async def test_thousand_sockets(broker: Broker, tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     async with node_of(broker, tmp_path, "a", sessions_per_user=0, sessions_per_address=0) as a:
         clients: list[Client] = []
-        for _ in range(40):
-            connecting = [Deferred.fromCoroutine(client_of(a, "alice")) for _ in range(25)]
-            for client in await gatherResults(connecting):
-                clients.append(client)
+        # He may have five tickets at a time.
+        for _ in range(200):
+            connecting = [Deferred.fromCoroutine(client_of(a, "alice")) for _ in range(5)]
+            clients += await gatherResults(connecting)
         await gatherResults(
             client.stomp.subscribe("/topic/all", client.messages.append) for client in clients
         )
