@@ -66,7 +66,7 @@ lint: $(VENV)/.installed-test
 
 unit: $(VENV)/.installed-test
 	$(BIN)/trial tests
-	STOMPAUTH_TEST_FAST_IO=0 $(BIN)/trial $(ALSO_PLAIN)
+	TEST_FAST_IO=0 $(BIN)/trial $(ALSO_PLAIN)
 
 integration: $(VENV)/.installed-test $(STOMPJS)
 	$(BIN)/python -m pytest tests/integration

@@ -28,7 +28,7 @@ AUDIENCE = "chat"
 SECRET = b"0123456789abcdef0123456789abcdef"
 
 #: Whether the applications of the tests use fast I/O: both have to pass all of them.
-FAST_IO = os.environ.get("STOMPAUTH_TEST_FAST_IO", "1") != "0"
+FAST_IO = os.environ.get("TEST_FAST_IO", "1") != "0"
 
 RULES = (
     allow("subscribe", "send", "/topic/rooms/{room}", claims={"rooms": "{room}"}),
