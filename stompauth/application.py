@@ -137,7 +137,8 @@ class StompAuth:
         for interface, part in parts:
             _check_provides(interface, part)
         authorizers = _authorizers(rules)
-        lifetime = getattr(verifier, "max_lifetime", 86400) + verifier.leeway
+        # A token may be issued ahead of our clock by the leeway, and be taken after its end.
+        lifetime = getattr(verifier, "max_lifetime", 86400) + 2 * verifier.leeway
         self.counters = Counters()
         self._revocations = Revocations(clock, lifetime)
         keys = getattr(verifier, "keys", None)

@@ -190,7 +190,9 @@ class ControlResource(Resource):
 
     async def _drain(self, request: Request) -> Answer:
         count = len(self._application.sessions)
-        self._stop()
+        # Once begun, it goes on by itself.
+        stop, self._stop = self._stop, lambda: None
+        stop()
         return {"sessions": count}
 
     async def _publish(self, request: Request) -> Answer:

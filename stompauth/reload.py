@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from stompauth.config.changes import needs_restart
@@ -91,6 +91,8 @@ class ReloadOnSignal(Service):
     :param reload: is called in a turn of the reactor.
     """
 
+    _log = Logger()
+
     def __init__(self, reload: Callable[[], object], reactor: Any) -> None:
         self._reload = reload
         self._reactor = reactor
@@ -110,4 +112,8 @@ class ReloadOnSignal(Service):
 
     def _signalled(self, *_: object) -> None:
         # Between any two instructions of the reactor thread; so not yet.
-        self._reactor.callFromThread(self._reload)
+        self._reactor.callFromThread(self._carry_out)
+
+    def _carry_out(self) -> None:
+        done = maybeDeferred(self._reload)
+        done.addErrback(lambda failure: self._log.failure("a reload failed", failure))

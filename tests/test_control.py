@@ -431,6 +431,20 @@ class RevocationTests(ControlCase):
         self.assertIsNotNone(client.close_code)
         self.assertFalse(self.application.stompauth.readiness()["serving"])
 
+    def test_drain_once(self) -> None:
+        """Who asks again does not begin it again."""
+        begun: list[None] = []
+        resource = ControlResource(
+            self.application.stompauth,
+            token=TOKEN,
+            clock=self.application.clock,
+            stop=lambda: begun.append(None),
+        )
+        self.site = StrictSite(resource, self.application.clock, max_body=MAX_BODY)
+        for _ in range(2):
+            self.answer("POST", "/drain")
+        self.assertEqual(begun, [None])
+
     def test_recheck(self) -> None:
         """AZ-10: the rules are asked again, and a subscription that is lost is told so."""
         for client in (*self.tabs, self.bob):

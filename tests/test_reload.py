@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -123,3 +123,19 @@ class ReloadOnSignalTests(SynchronousTestCase):
         service.stopService()
         signal.raise_signal(signal.SIGHUP)
         self.assertEqual((len(calls), mine), (1, [signal.SIGHUP]))
+
+    def test_failure(self) -> None:
+        """A reload that fails is in the log, whether it fails at once or later."""
+
+        def at_once() -> Deferred[bool]:
+            raise OSError
+
+        for reload in (at_once, lambda: fail(OSError())):
+            calls: list[Callable[[], object]] = []
+            reactor = SimpleNamespace(callFromThread=calls.append)
+            service = ReloadOnSignal(reload, reactor)  # type: ignore[arg-type]
+            service.startService()
+            self.addCleanup(service.stopService)
+            signal.raise_signal(signal.SIGHUP)
+            calls[0]()
+            self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)

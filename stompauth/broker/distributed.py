@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
-from math import ceil
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -25,6 +24,7 @@ from stompauth.broker.interests import Interests
 from stompauth.broker.shares import Shares
 from stompauth.broker.simple import SimpleBroker
 from stompauth.broker.transaction import Publish
+from stompauth.broker.unavailable import unavailable
 from stompauth.errors import LocalProtocolError, Refused, Unavailable
 from stompauth.interfaces import IBroker, IReadiness
 
@@ -237,7 +237,7 @@ class DistributedBroker(Service):
         some, self._ending[:ENDED_PER_TURN] = self._ending[:ENDED_PER_TURN], []
         for subscription in some:
             if subscription.active:
-                subscription.subscriber.unavailable(subscription)
+                subscription.subscriber.end(unavailable())
         if self._ending:
             self.clock.callLater(0, self._end_some)
         elif self._is_connected:
@@ -254,7 +254,7 @@ class DistributedBroker(Service):
             self._local.subscribe(subscription)
             return None
         if not self._is_available:
-            raise _unavailable()
+            raise unavailable()
         waiting = self._interests.add(interest, subscription)
         if waiting is None:
             self._begin(subscription)
@@ -386,7 +386,7 @@ class DistributedBroker(Service):
         if message.destination.kind is not Kind.QUEUE:
             raise Refused("no-such-destination")
         if not self._is_available:
-            raise _unavailable()
+            raise unavailable()
         number = next(self._numbers)
         envelope = Envelope(message, user, (self._node, number))
         remote = _remote(_user_channel(user), envelope)
@@ -446,14 +446,14 @@ class DistributedBroker(Service):
 
     def _check_room(self, remote: Sequence[_Remote]) -> None:
         if self._in_flight + len(remote) > MAX_IN_FLIGHT:
-            raise _unavailable()
+            raise unavailable()
         sizes: Counter[str | None] = Counter()
         for each in remote:
             sizes[each.user] += len(each.payload)
         free = MAX_IN_FLIGHT_BYTES - self._in_flight_bytes - sizes.total()
         # One that is larger than that goes alone.
         if self._in_flight and not self._shares.leaves_room(sizes, free):
-            raise _unavailable()
+            raise unavailable()
 
     def _publish(self, remote: _Remote) -> Deferred[int]:
         accepted: Deferred[int] = Deferred()
@@ -559,10 +559,6 @@ def _under_local_name(message: Message, name: str) -> Message:
     return message.derived({}, destination=destination, expires=message.expires)
 
 
-def _unavailable(retry_after: float = 1.0) -> Refused:
-    return Refused("broker-unavailable", {"retry-after": str(ceil(retry_after))})
-
-
 def _refuse(failure: Failure) -> Failure:
     error = failure.value
-    return Failure(_unavailable(error.retry_after)) if isinstance(error, Unavailable) else failure
+    return Failure(unavailable()) if isinstance(error, Unavailable) else failure

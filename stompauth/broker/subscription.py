@@ -39,14 +39,11 @@ class Subscriber(Protocol):
         It is lost to the subscription: the session ends.
         """
 
-    def unavailable(self, subscription: Subscription) -> None:
-        """Messages for the subscription may have been missed, as the broker could not be reached.
-
-        The session ends, so that the client knows.
-        """
-
     def end(self, reason: Refused) -> None:
-        """The broker can serve the session no more, which ends with that code."""
+        """The broker can serve the session no more, or something of what it wants was missed.
+
+        The session ends with that code, so that the client knows.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,9 +14,10 @@ from stompauth.authorization.destination import Destination, Kind
 from stompauth.broker.fanout import FanOuts, fan_out
 from stompauth.broker.temporary import ReplyNames, is_reply_name
 from stompauth.broker.transaction import Publish, Settle
+from stompauth.broker.unavailable import unavailable
 from stompauth.errors import LocalProtocolError, Refused
 from stompauth.interfaces import IBroker, IReadiness
-from stompauth.relay.connection import BrokerLogin, unavailable
+from stompauth.relay.connection import BrokerLogin
 from stompauth.relay.headers import from_broker, to_broker
 from stompauth.relay.names import (
     queue_address,

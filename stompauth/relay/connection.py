@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from secrets import randbelow
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet import protocol
@@ -14,6 +13,7 @@ from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stompauth.broker.unavailable import unavailable
 from stompauth.errors import Refused
 from stompauth.stomp.connection import PersistentClientConnection
 from stompauth.stomp.frame import Frame
@@ -34,11 +34,6 @@ PATIENCE: Final = 10
 
 #: Characters of what the broker says that the log repeats.
 _MOST_SAID: Final = 256
-
-
-def unavailable() -> Refused:
-    """The refusal while there is no broker; clients come back each at a time of its own."""
-    return Refused("broker-unavailable", {"retry-after": str(2 + randbelow(9))})
 
 
 @dataclass(frozen=True, slots=True)

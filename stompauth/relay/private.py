@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final, cast
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from stompauth.broker.subscription import Delivery
+from stompauth.broker.unavailable import unavailable
 from stompauth.errors import Refused
 from stompauth.relay.connection import (
     PATIENCE,
     BrokerConnection,
     BrokerFactory,
-    unavailable,
 )
 from stompauth.relay.headers import delivery_count, from_broker
 from stompauth.stomp.frame import Frame

@@ -11,8 +11,9 @@ from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from stompauth.broker.unavailable import unavailable
 from stompauth.errors import Refused
-from stompauth.relay.connection import BrokerConnection, BrokerFactory, unavailable
+from stompauth.relay.connection import BrokerConnection, BrokerFactory
 from stompauth.stomp.frame import Frame
 
 if TYPE_CHECKING:

@@ -588,10 +588,6 @@ class Session:
         """A subscription holds more unacknowledged messages than it may."""
         self.end("slow-consumer")
 
-    def unavailable(self, subscription: Subscription) -> None:
-        """Messages for a subscription may have been missed."""
-        self.end(Refused("broker-unavailable", {"retry-after": "1"}))
-
     def send(self, frame: Frame) -> None:
         """Send a frame of the server's."""
         if not self._ended:

@@ -20,7 +20,6 @@ class Receiver:
 
     :ivar deliveries: everything that it got, with the subscription.
     :ivar overflows: the subscriptions that it was told have overflowed.
-    :ivar lost: the subscriptions that it was told have missed something.
     :ivar ends: the reasons for which the broker has ended it.
     :ivar on_delivery: called with each subscription and delivery, after it was written down.
     :ivar on_overflow: called with each subscription that overflows.
@@ -31,7 +30,6 @@ class Receiver:
         self.user = user
         self.deliveries: list[tuple[Subscription, Delivery]] = []
         self.overflows: list[Subscription] = []
-        self.lost: list[Subscription] = []
         self.ends: list[Refused] = []
         self.on_delivery: Callable[[Subscription, Delivery], object] = lambda *_: None
         self.on_overflow: Callable[[Subscription], object] = lambda *_: None
@@ -43,9 +41,6 @@ class Receiver:
     def overflow(self, subscription: Subscription) -> None:
         self.overflows.append(subscription)
         self.on_overflow(subscription)
-
-    def unavailable(self, subscription: Subscription) -> None:
-        self.lost.append(subscription)
 
     def end(self, reason: Refused) -> None:
         self.ends.append(reason)

@@ -416,7 +416,7 @@ class LossTests(NodesTestCase):
             (self.first.subscribe, (self.alice.subscription("/user/queue/x"),)),
         ):
             refused = self.assert_refused("broker-unavailable", call, *arguments)
-            self.assertEqual(refused.headers, {"retry-after": "1"})
+            self.assertIn(int(refused.headers["retry-after"]), range(2, 11))
         self.assertFalse(self.first.is_ready())
 
     def test_sessions_are_told(self) -> None:
@@ -426,8 +426,8 @@ class LossTests(NodesTestCase):
             self.subscribe(self.first, self.alice, path)
         self.subscribe(self.second, self.bob, "/topic/x")
         self.bus.lose()
-        self.assertEqual(len(self.alice.lost), 4)
-        self.assertEqual(quiet.lost + self.bob.lost, [])
+        self.assertEqual(len(self.alice.ends), 4)
+        self.assertEqual(quiet.ends + self.bob.ends, [])
 
     def test_under_way(self) -> None:
         """What was on its way to the bus is refused."""
@@ -462,14 +462,14 @@ class LossTests(NodesTestCase):
         for receiver in receivers:
             self.subscribe(self.first, receiver, "/topic/x")
         self.bus.lose()
-        self.assertEqual(sum(len(receiver.lost) for receiver in receivers), count - 1)
+        self.assertEqual(sum(len(receiver.ends) for receiver in receivers), count - 1)
         self.bus.connect()
         for line in self.bus.lines:
             while line:
                 line.popleft()()
         self.assertFalse(self.first.is_ready())
         self.settle()
-        self.assertEqual([len(receiver.lost) for receiver in receivers], [1] * count)
+        self.assertEqual([len(receiver.ends) for receiver in receivers], [1] * count)
         self.assertTrue(self.first.is_ready())
 
     def test_waiting_is_dropped(self) -> None:
@@ -487,7 +487,7 @@ class LossTests(NodesTestCase):
         assert sending is not None
         self.successResultOf(self.first.stopService())
         self.failureResultOf(sending, Refused)
-        self.assertEqual(self.alice.lost, [])
+        self.assertEqual(self.alice.ends, [])
         self.first.session_ended("a1", [subscription])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -584,7 +584,7 @@ class LocalQueueTests(NodesTestCase):
         self.send(self.second, "/queue/x", b"2")
         self.send(self.first, "/queue/x", b"1")
         self.assertEqual(self.alice.bodies, [b"1"])
-        self.assertEqual(self.alice.lost, [])
+        self.assertEqual(self.alice.ends, [])
 
     def test_deepest(self) -> None:
         """A node tells of its own queues."""

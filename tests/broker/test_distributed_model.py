@@ -156,7 +156,7 @@ class DistributedMachine(RuleBasedStateMachine):
         self.clock.advance(0)
         for listening in self.listening:
             if listening.node == node and listening.last is None:
-                assert listening.receiver.lost or listening.confirmed is None, "not told"
+                assert listening.receiver.ends or listening.confirmed is None, "not told"
                 listening.certain = taken
                 listening.last = self.published()
                 broker.session_ended(listening.receiver.session_id, [listening.subscription])
