@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import re
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -195,7 +196,7 @@ async def test_away(server: RedisServer, start_node: StartNode, harm: str) -> No
     getattr(server, harm)()
     with pytest.raises(Refused, match="broker-unavailable"):
         await send(first, "/topic/x", b"lost")
-    await until(lambda: all(receiver.lost for receiver in receivers))
+    await until(lambda: all(receiver.ends for receiver in receivers))
     assert not first.is_ready()
     with pytest.raises(Refused):
         await subscribe(first, Receiver("s3"), "/topic/x")
@@ -240,7 +241,7 @@ async def test_flood(
                 await each
             waiting.clear()
     await until(lambda: len(receiver.deliveries) == 1000, 30)
-    assert receiver.lost == []
+    assert receiver.ends == []
     assert paused
 
 
@@ -369,7 +370,7 @@ def test_redis_goes(server: RedisServer, tmp_path: Path, harm: str) -> None:
             *_, (_, error), (opcode, close) = tab.rest()
             assert error.startswith(b"ERROR\n"), error
             assert b"code:broker-unavailable\n" in error
-            assert b"retry-after:1\n" in error
+            assert re.search(rb"\nretry-after:([2-9]|10)\n", error)
             assert (opcode, status_of(close)) == (CLOSE, 1013)
         bystander.publish("/queue/x", b"still here")
         frames = [bystander.frame(), bystander.frame()]
