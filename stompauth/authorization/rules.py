@@ -206,7 +206,9 @@ class Rules:
         if fitting is None:
             fitting = self._find_fitting(command, destination)
         for rule, decision in fitting:
-            if rule.pattern.binds(destination, principal) and rule.holds(principal, destination):
+            if (
+                not rule.pattern.variables or rule.pattern.binds(destination, principal)
+            ) and rule.holds(principal, destination):
                 return decision
         return self._no_rule
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred
 
-from stompauth.broker.subscription import Delivery
+from stompauth.broker.subscription import BEGUN, SHORT, Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +36,7 @@ def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int)
     delivery = Delivery(message)
     held: Delivery | None = None
     framed, framed_for = message.framed, message.framed_for
+    most = BEGUN if len(framed) <= SHORT else 0
     others = 0
     for subscription in subscriptions:
         # A receiver before it may have ended a session.
@@ -44,7 +45,11 @@ def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int)
             continue
         if subscription.audience == framed_for:
             # The octets are at hand: nothing is left to do but to hand them on.
-            subscription.outlet(framed)
+            begun = subscription.begun
+            if begun and len(begun) < most:
+                begun.append(framed)
+            else:
+                subscription.outlet(framed)
             continue
         others += 1
         if subscription.ack != "auto":
@@ -58,6 +63,7 @@ def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int)
             unacked[message.message_id] = held
         subscription.subscriber.deliver(subscription, delivery)
         framed, framed_for = message.framed, message.framed_for
+        most = BEGUN if len(framed) <= SHORT else 0
     message.forget_template()
     handed_on = len(subscriptions) - others
     if handed_on:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from stompauth.authorization.destination import Destination
     from stompauth.broker.message import Message
     from stompauth.errors import Refused
+
+
+#: What may be appended to ``Subscription.begun``: so many octets, while it has fewer than so many.
+SHORT: Final = 1024
+BEGUN: Final = 64
 
 
 class Subscriber(Protocol):
@@ -46,9 +51,9 @@ class Subscriber(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Delivery:
-    """A message, as one or more subscriptions get it.
+    """A message, as one or more subscriptions get it; not to be changed.
 
     :ivar count: how many times it has been delivered, this one included.
     :ivar place: its place in its queue, which it keeps when it comes back; 0 elsewhere.
@@ -78,7 +83,10 @@ class Subscription:
         message; None if its deliveries differ. Set by the session.
     :ivar outlet: takes the octets that ``Message.framed`` holds for the audience. Set by the
         session where there is an audience.
+    :ivar begun: what the outlet has taken and not sent yet. While there is something, but fewer
+        than :data:`BEGUN`, octets may also be appended to it, :data:`SHORT` at most. Set likewise.
     :ivar told: whether the application has heard of it. Set by the session.
+    :ivar client_id: the id that the client gave it; None where it gave none, as STOMP 1.0 allows.
     :ivar unacked: what was delivered and is not acknowledged yet, by message id, in the order of
         the deliveries. The broker keeps it; it stays empty in ``auto``.
     :ivar active: whether the broker delivers to it. The broker keeps it.
@@ -94,14 +102,14 @@ class Subscription:
     audience: str | None = None
     told: bool = False
     outlet: Callable[[bytes], None] = field(default=_no_outlet, repr=False)
+    begun: list[bytes] = field(default_factory=list, repr=False)
     unacked: dict[str, Delivery] = field(default_factory=dict, repr=False)
     active: bool = False
     paused: bool = False
+    client_id: str | None = field(init=False, repr=False)
 
-    @property
-    def client_id(self) -> str | None:
-        """The id that the client gave it, or None where it gave none, as STOMP 1.0 allows."""
-        return None if self.id.startswith("\0") else self.id
+    def __post_init__(self) -> None:
+        self.client_id = None if self.id.startswith("\0") else self.id
 
     @property
     def has_credit(self) -> bool:

@@ -12,7 +12,7 @@ from autobahn.websocket.xormasker import (  # type: ignore[attr-defined]  # it i
 _SHORT: Final = 1024
 
 
-def read_message(data: bytes, start: int, limit: int) -> tuple[bool, bytes, int] | None:
+def read_message(data: bytes, start: int, limit: int) -> tuple[bytes, int] | None:
     """Read a whole message that stands at a place.
 
     It is a complete and final frame of text or binary, masked, not compressed, of at most 65,535
@@ -20,8 +20,8 @@ def read_message(data: bytes, start: int, limit: int) -> tuple[bool, bytes, int]
     5.2 and 8.1).
 
     :param limit: octets that it may have at most; 0 means no limit.
-    :return: whether it is binary, its octets, and the place behind it; None if anything is
-        otherwise, whatever that may be.
+    :return: its octets, and the place behind it; None if anything is otherwise, whatever that may
+        be.
     """
     held = len(data)
     if held - start < 6:
@@ -39,22 +39,23 @@ def read_message(data: bytes, start: int, limit: int) -> tuple[bool, bytes, int]
     end = body + length
     if end > held or 0 < limit < length:
         return None
-    payload = unmask(data[body - 4 : body], data[body:end])
-    if first == 0x82:
-        return True, payload, end
-    if not payload.isascii():
+    payload = unmask(data[body - 4 : body], data[body:end], length)
+    if first == 0x81 and not payload.isascii():
         try:
             payload.decode()
         except UnicodeDecodeError:
             return None
-    return False, payload, end
+    return payload, end
 
 
-def unmask(mask: bytes, payload: bytes) -> bytes:
-    """Take the mask off (RFC 6455 section 5.3)."""
-    length = len(payload)
+def unmask(mask: bytes, payload: bytes, length: int) -> bytes:
+    """Take the mask off (RFC 6455 section 5.3).
+
+    :param length: of the payload.
+    """
     if length > _SHORT:
         unmasked: bytes = create_xor_masker(mask, length).process(payload)
         return unmasked
-    key = int.from_bytes((mask * (length // 4 + 1))[:length], "little")
-    return (int.from_bytes(payload, "little") ^ key).to_bytes(length, "little")
+    read = int.from_bytes
+    key = (mask * (length // 4 + 1))[:length]
+    return (read(payload, "little") ^ read(key, "little")).to_bytes(length, "little")

@@ -95,26 +95,26 @@ class Turns:
 class Output:
     """All that goes out on one connection, in order; a session's :class:`.Outbound`.
 
-    A list that is short is sent at the end of the turn. What the kernel does not take goes to the
-    transport, and the output is blocked until that has written it: until then the list is bounded.
+    What a turn writes is sent at its end. What the kernel does not take goes to the transport, and
+    the output is blocked until that has written it: until then what comes is kept, up to a bound.
 
     :param protocol: whose it is.
-    :ivar size: octets that are kept, those included that the transport was given when it blocked.
+    :ivar begun: what this turn has written so far; nothing while blocked.
     """
 
     __slots__ = (
-        "_bound",
         "_controls",
-        "_frames",
         "_has_ended",
         "_is_registering",
+        "_kept",
         "_limit",
         "_overflowed",
         "_protocol",
+        "_size",
         "_socket",
         "_turns",
+        "begun",
         "is_blocked",
-        "size",
         "written_at",
     )
 
@@ -122,17 +122,23 @@ class Output:
         self._protocol = protocol
         self._turns = turns
         self._socket: socket | None = None
-        self._frames: list[bytes] = []
+        self.begun: list[bytes] = []
+        self._kept: list[bytes] = []
         self._controls = 0
         self._limit = _UNLIMITED
         self._overflowed: Callable[[], None] | None = None
-        # What the list may hold for now: PIECE, or the limit while blocked.
-        self._bound = PIECE
+        # What was written in this turn, beside what others have appended; or, while blocked, what
+        # is kept and what the transport was given when it blocked.
+        self._size = 0
         self._has_ended = False
         self._is_registering = False
         self.is_blocked = False
-        self.size = 0
         self.written_at = 0.0
+
+    @property
+    def size(self) -> int:
+        """Octets that are kept, those included that the transport was given when it blocked."""
+        return self._size if self.is_blocked else sum(map(len, self.begun))
 
     def open(self) -> None:
         """Go straight to the socket from here on, where there is one."""
@@ -146,41 +152,41 @@ class Output:
         """Set what is kept at most while blocked, and what is called beyond it."""
         self._limit = limit or _UNLIMITED
         self._overflowed = overflowed
-        if self.is_blocked:
-            self._bound = self._limit
 
     def write(self, frame: bytes) -> None:
         """See :meth:`.Outbound.write`."""
-        frames = self._frames
-        if not frames:
+        if self.is_blocked:
+            self._keep(frame)
+            return
+        begun = self.begun
+        if not begun:
             self._turns.add(self)
-        frames.append(frame)
-        size = self.size = self.size + len(frame)
-        if size > self._bound:
-            self._beyond_bound()
+        begun.append(frame)
+        self._size = size = self._size + len(frame)
+        if size > PIECE:
+            self.flush(self._turns.clock.seconds())
 
     def write_control(self, data: bytes) -> None:
         """Send the WebSocket's own, such as a ping; a STOMP peer takes it for no heart-beat."""
         self._controls += 1
         self.write(data)
 
-    def _beyond_bound(self) -> None:
-        if not self.is_blocked or self._has_ended:
-            self.flush(self._turns.clock.seconds())
-            return
-        self.size -= len(self._frames.pop())
-        (self._overflowed or self.abort)()
+    def _keep(self, frame: bytes) -> None:
+        if self._has_ended:
+            # Nothing may stay with us; and no limit keeps back an ERROR or a close frame.
+            self._protocol.transport.write(frame)
+        elif self._size + len(frame) > self._limit:
+            (self._overflowed or self.abort)()
+        else:
+            self._kept.append(frame)
+            self._size += len(frame)
 
     def flush(self, now: float) -> None:
-        """Send what is kept, unless blocked."""
-        while self._frames and not self.is_blocked:
-            if len(self._frames) > self._controls:
-                self.written_at = now
-            piece = self._take_piece()
-            self._controls = min(self._controls, len(self._frames))
+        """Send what was written, until the client takes no more."""
+        while self.begun:
+            piece = self._take_piece(now)
             self._turns.counters.bytes_sent += len(piece)
             if self._socket is None:
-                self.size -= len(piece)
                 # This may block.
                 self._protocol.transport.write(piece)
                 continue
@@ -189,27 +195,30 @@ class Output:
             except OSError:
                 # The kernel takes nothing now; or the connection is broken, as Twisted will see.
                 sent = 0
-            self.size -= sent
             if sent < len(piece):
                 self._protocol.transport.write(piece[sent:])
                 self._wait_for_transport()
+                self._size += len(piece) - sent
                 self._protocol.pauseProducing()
-        if self._has_ended:
-            self._hand_over()
 
-    def _take_piece(self) -> bytes:
-        """Take the first frames off the list, PIECE octets or a frame more."""
-        frames = self._frames
-        if self.size <= PIECE:
-            piece = b"".join(frames)
-            frames.clear()
+    def _take_piece(self, now: float) -> bytes:
+        """Take what a send is made of: all, or of much PIECE octets or a frame more."""
+        begun = self.begun
+        if len(begun) > self._controls:
+            self.written_at = now
+        if self._size <= PIECE:
+            piece = begun[0] if len(begun) == 1 else b"".join(begun)
+            begun.clear()
+            self._controls = self._size = 0
             return piece
         size = count = 0
-        while size < PIECE and count < len(frames):
-            size += len(frames[count])
+        while size < PIECE and count < len(begun):
+            size += len(begun[count])
             count += 1
-        piece = b"".join(frames[:count])
-        del frames[:count]
+        piece = b"".join(begun[:count])
+        del begun[:count]
+        self._controls = min(self._controls, len(begun))
+        self._size = max(0, self._size - size)
         return piece
 
     def _wait_for_transport(self) -> None:
@@ -224,8 +233,6 @@ class Output:
         if self._is_registering:
             return
         self._protocol.transport.unregisterProducer()
-        # The list is all that there is now.
-        self.size = sum(map(len, self._frames))
         self.unblock()
         if not self.is_blocked:
             self._protocol.resumeProducing()
@@ -236,12 +243,16 @@ class Output:
     def block(self) -> None:
         """See :meth:`.Outbound.block`."""
         self.is_blocked = True
-        self._bound = self._limit
+        self._kept += self.begun
+        self.begun.clear()
+        self._size = sum(map(len, self._kept))
 
     def unblock(self) -> None:
         """See :meth:`.Outbound.unblock`."""
         self.is_blocked = False
-        self._bound = PIECE
+        self.begun += self._kept
+        self._kept.clear()
+        self._size = sum(map(len, self.begun))
         self.flush(self._turns.clock.seconds())
 
     def discard(self) -> None:
@@ -250,20 +261,17 @@ class Output:
             self._drop()
 
     def _drop(self) -> None:
-        self.size -= sum(map(len, self._frames))
-        self._frames.clear()
+        # What the transport has is out of our hands, and counts until it is written.
+        self._size = max(0, self._size - sum(map(len, self._kept)))
+        self._kept.clear()
+        self.begun.clear()
 
     def end(self) -> None:
         """See :meth:`.Outbound.end`."""
         self._has_ended = True
-        self._hand_over()
-
-    def _hand_over(self) -> None:
-        """Give a transport that is behind all that is kept: nothing may stay with us."""
-        if self.is_blocked and self._frames:
-            data = b"".join(self._frames)
-            self._frames.clear()
-            self._protocol.transport.write(data)
+        if self._kept:
+            self._protocol.transport.write(b"".join(self._kept))
+            self._kept.clear()
 
     def close(self) -> None:
         """Send all that there is: the transport is about to be told to close."""

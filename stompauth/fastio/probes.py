@@ -40,7 +40,7 @@ def missing() -> Iterator[str]:
         if code is None or not used <= set(code.co_names):
             yield f"Autobahn's {name}"
     mask = b"\x01\x02\x03\x04"
-    if unmask(mask, mask * 1000) != bytes(4000):
+    if unmask(mask, mask * 1000, 4000) != bytes(4000):
         yield "Autobahn's masker"
     descriptor = FileDescriptor(object())  # type: ignore[arg-type]  # it is only looked at
     if descriptor.dataBuffer != b"" or getattr(descriptor, "_tempDataLen", None) != 0:

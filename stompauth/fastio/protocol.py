@@ -12,7 +12,11 @@ from twisted.internet.protocol import connectionDone
 
 from stompauth.fastio.frames import read_message
 from stompauth.fastio.output import Output, Turns
-from stompauth.handshake.websocket import StompWebSocketFactory, StompWebSocketProtocol
+from stompauth.handshake.websocket import (
+    FRAME_COST,
+    StompWebSocketFactory,
+    StompWebSocketProtocol,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +145,6 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         ):
             taken = self._take_messages(data)
             if taken == len(data):
-                self._tell_received()
                 return
             data = data[taken:]
         super().dataReceived(data)
@@ -155,10 +158,9 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
             message = read_message(data, place, limit)
             if message is None:
                 break
-            is_binary, payload, place = message
-            self._frames += 1
+            payload, place = message
             self._messages += 1
-            self.onMessage(payload, is_binary)
+            self._give(payload, FRAME_COST)
         return place
 
     # The way out.

@@ -205,11 +205,15 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Give a message to the session."""
+        # What its frames count for is told when all that came has been read.
+        self._give(payload, 0)
+
+    def _give(self, payload: bytes, overhead: int) -> None:
         session = self._session
         if session is None:
             return
         try:
-            session.data_received(payload)
+            session.data_received(payload, overhead)
         except Exception:
             self._log.failure("a session failed")
             session.end("internal")

@@ -52,10 +52,12 @@ class Authenticate(Interceptor):
 
     def pre_send(self, frame: Frame, session: Session) -> Frame | Awaitable[Frame | None] | None:
         """Authenticate the frame."""
-        authorization = take_authorization(frame)
-        if frame.command in ("CONNECT", "STOMP"):
-            return self._connect(frame, session, authorization)
-        if frame.command != "SEND":
+        # A head that is kept has no such header.
+        authorization = None if frame.head is not None else take_authorization(frame)
+        command = frame.command
+        if command != "SEND":
+            if command == "CONNECT" or command == "STOMP":
+                return self._connect(frame, session, authorization)
             return frame
         if frame.headers["destination"] == RENEWAL:
             return self._renew(frame, session, authorization)

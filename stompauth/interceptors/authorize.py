@@ -33,7 +33,7 @@ class Authorize(Interceptor):
 
     def pre_send(self, frame: Frame, session: Session) -> Frame | Awaitable[Frame | None] | None:
         """Refuse the frame unless it is allowed."""
-        if frame.command not in ("SEND", "SUBSCRIBE"):
+        if frame.command != "SEND" and frame.command != "SUBSCRIBE":
             return frame
         waiting = self.check(frame, session)
         return frame if waiting is None else self._after(waiting, frame)
@@ -48,7 +48,7 @@ class Authorize(Interceptor):
         :return: None when it is allowed, or an awaitable when an authorizer has to wait.
         :raises Refused: ``bad-destination``, ``no-such-destination`` or ``access-denied``.
         """
-        command = frame.command.lower()
+        command = "send" if frame.command == "SEND" else "subscribe"
         destination = Destination.parse(
             frame.headers["destination"], pattern=command == "subscribe"
         )
@@ -72,7 +72,8 @@ class Authorize(Interceptor):
                 return self._and_again_if_stale(
                     later, (authorizers, session.rechecks), frame, session
                 )
-            self._judge(decision, session, command, destination, retain)
+            if retain or not decision.allowed:
+                self._judge(decision, session, command, destination, retain)
         return None
 
     async def _and_again_if_stale(

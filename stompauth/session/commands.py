@@ -16,12 +16,12 @@ from stompauth.session.transactions import Transactions
 from stompauth.stomp.encoder import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from stompauth.broker.subscription import Delivery
     from stompauth.broker.transaction import Operation
     from stompauth.session.session import Session, SessionFactory
-    from stompauth.stomp.frame import Frame
+    from stompauth.stomp.frame import Frame, KnownHead
 
 #: Characters of a subscription's id: each of its messages repeats it.
 MAX_ID: Final = 256
@@ -111,7 +111,8 @@ class Commands:
     def _share(self, subscription: Subscription) -> None:
         if subscription.ack == "auto" and not self._session.chain.has_outbound:
             subscription.audience = intern(f"{self._session.version} {subscription.id}")
-            subscription.outlet = self._session.outlet
+            subscription.outlet = self._session.outbound.write
+            subscription.begun = self._session.outbound.begun
         else:
             subscription.audience = None
 
@@ -200,6 +201,24 @@ class Commands:
         self._by_token.pop(subscription.token, None)
 
     def _send(self, frame: Frame) -> Awaitable[None] | None:
+        head = frame.head
+        if head is not None and _is_unchanged(head, frame.headers):
+            meaning = head.meaning or _find_meaning(head)
+            if meaning is not None:
+                destination, passed = meaning
+                session = self._session
+                user = session.grant.user
+                if self._factory.stamp_sender:
+                    passed = pass_headers(passed, user)
+                return self._factory.broker.send(
+                    Message(
+                        destination,
+                        passed,
+                        frame.body,
+                        sender_user=user,
+                        sender_session=session.session_id,
+                    )
+                )
         if "transaction" in frame.headers:
             self._transactions.add(frame.headers["transaction"], frame)
             return None
@@ -337,6 +356,26 @@ _COMMANDS: Final[dict[str, Callable[[Commands, Frame], Awaitable[None] | None]]]
     "ABORT": Commands._abort,
     "DISCONNECT": Commands._disconnect,
 }
+
+
+def _is_unchanged(head: KnownHead, headers: dict[str, str]) -> bool:
+    """Whether a SEND has the headers of its head still, and beside them a receipt at most."""
+    known = head.headers
+    return known == headers or (
+        "receipt" in headers and len(headers) == len(known) + 1 and known.items() <= headers.items()
+    )
+
+
+def _find_meaning(head: KnownHead) -> tuple[Destination, Mapping[str, str]] | None:
+    """What the broker needs of a head; None if the SEND is nothing for it.
+
+    Of the headers of which heads are kept none asks for more.
+    """
+    destination = Destination.parse(head.headers["destination"])
+    if destination.kind is not Kind.TOPIC and destination.kind is not Kind.QUEUE:
+        return None
+    head.meaning = meaning = destination, pass_headers(head.headers, None)
+    return meaning
 
 
 def _prefetch(text: str | None, limit: int) -> int:

@@ -32,13 +32,17 @@ class Outbound(Protocol):
     """The way out of one session.
 
     :ivar is_blocked: whether the client takes no more for now.
-    :ivar size: octets that are kept.
     :ivar written_at: when something was last written, in seconds; 0 for never.
+    :ivar begun: see :attr:`.Subscription.begun`.
     """
 
     is_blocked: bool
-    size: int
     written_at: float
+    begun: list[bytes]
+
+    @property
+    def size(self) -> int:
+        """Octets that are kept."""
 
     def write(self, frame: bytes) -> None:
         """Send a frame of the WebSocket, or keep it, in order.
@@ -97,6 +101,7 @@ class OutboundBuffer:
         "_overflowed",
         "_send",
         "_waiting",
+        "begun",
         "is_blocked",
         "size",
         "written_at",
@@ -114,6 +119,8 @@ class OutboundBuffer:
         self._overflowed = overflowed
         self._clock = clock
         self._waiting: deque[bytes] = deque()
+        # Nothing waits for the end of a turn.
+        self.begun: list[bytes] = []
         self._has_ended = False
         self.is_blocked = False
         self.size = 0

@@ -166,6 +166,7 @@ class Session:
     :ivar attributes: whatever interceptors keep here.
     :ivar opened_at: when it began, in seconds since the epoch.
     :ivar chain: the interceptors that its frames pass, as a rule those of all sessions.
+    :ivar outbound: what its client has not taken yet.
     :ivar rechecks: how many have begun: what was allowed before one of them may not be any more.
     """
 
@@ -181,8 +182,8 @@ class Session:
         "_factory",
         "_held",
         "_held_bytes",
+        "_is_mid_frame",
         "_is_paused",
-        "_outbound",
         "_running",
         "_throttle",
         "_transport",
@@ -193,6 +194,7 @@ class Session:
         "chain",
         "grant",
         "opened_at",
+        "outbound",
         "principal",
         "rechecks",
         "session_id",
@@ -219,7 +221,7 @@ class Session:
         self._connection = ServerConnection(
             factory.decoder_limits, factory.decoder_limits_before_connect, limits.heartbeat
         )
-        self._outbound: Outbound = transport.outbound(limits.send_buffer, self._overflowed)
+        self.outbound: Outbound = transport.outbound(limits.send_buffer, self._overflowed)
         self._deadlines = Deadlines(factory.clock, self._passed)
         self._commands = Commands(self, factory)
         self._waiting: Deferred[None] | None = None
@@ -228,6 +230,7 @@ class Session:
         self._end_when_idle: str | None = None
         self._throttle = Throttle(limits, factory.clock.seconds())
         self._is_paused = False
+        self._is_mid_frame = False
         self._held = 0
         self._held_bytes = 0
         self._unfinished = 0
@@ -266,12 +269,7 @@ class Session:
     @property
     def outbound_size(self) -> int:
         """Octets that its client has not taken yet, as far as they wait here."""
-        return self._outbound.size
-
-    @property
-    def outlet(self) -> Callable[[bytes], None]:
-        """Takes WebSocket frames."""
-        return self._outbound.write
+        return self.outbound.size
 
     def require_principal(self) -> Principal:
         """The principal of a connected session.
@@ -297,22 +295,29 @@ class Session:
 
     # What the WebSocket tells.
 
-    def data_received(self, data: bytes) -> None:
-        """Take a WebSocket message: part of a frame, or one, or several."""
+    def data_received(self, data: bytes, overhead: int = 0) -> None:
+        """Take a WebSocket message: part of a frame, or one, or several.
+
+        :param overhead: octets that it counts for beside its own.
+        """
         if self._ended:
             return
-        self._factory.counters.bytes_received += len(data)
-        now = self._factory.clock.seconds()
-        if self._connection.heartbeat is not None:
-            self._connection.heartbeat.received(now)
-        self._connection.receive_data(data)
-        self._throttle.take(0, len(data))
-        if self._waiting is None and not self._deadlines.is_set("throttle"):
+        factory = self._factory
+        connection = self._connection
+        size = len(data)
+        factory.counters.bytes_received += size
+        self._throttle.octets -= size + overhead
+        now = factory.clock.seconds()
+        if connection.heartbeat is not None:
+            connection.heartbeat.received(now)
+        connection.receive_data(data)
+        # While it waits for the throttle, reading is paused.
+        if self._waiting is None and not (self._is_paused and self._deadlines.is_set("throttle")):
             self._run(now)
             return
         self._held += 1
-        self._held_bytes += len(data)
-        limits = self._factory.limits
+        self._held_bytes += size
+        limits = factory.limits
         if (limits.inbound_waiting and self._held >= limits.inbound_waiting) or (
             limits.frame and self._held_bytes >= limits.frame
         ):
@@ -324,7 +329,7 @@ class Session:
         :param octets: what its frames count for.
         :param unfinished: a number for the message that has begun and not ended; 0 for none.
         """
-        self._throttle.take(0, octets)
+        self._throttle.octets -= octets
         if self._ended:
             # The closing handshake is bounded in time; this bounds the work of it.
             if self._throttle.delay(self._factory.clock.seconds()):
@@ -344,7 +349,7 @@ class Session:
 
     def blocked(self) -> None:
         """The WebSocket takes no more output for now."""
-        self._outbound.block()
+        self.outbound.block()
         if not self._ended:
             self._set_deadline("send", self._factory.limits.send_timeout)
             self._factory.broker.pause(self.subscriptions)
@@ -352,13 +357,13 @@ class Session:
     def unblocked(self) -> None:
         """The WebSocket takes output again."""
         self._deadlines.clear("send")
-        self._outbound.unblock()
-        if not self._outbound.is_blocked:
+        self.outbound.unblock()
+        if not self.outbound.is_blocked:
             self._factory.broker.resume(self.subscriptions)
 
     def closing(self) -> None:
         """The WebSocket is about to begin, or to answer, the closing handshake."""
-        self._outbound.end()
+        self.outbound.end()
         self.connection_lost()
 
     def connection_lost(self) -> None:
@@ -373,33 +378,39 @@ class Session:
         if self._running:
             return
         self._running = True
+        throttle = self._throttle
+        connection = self._connection
         completed = False
         try:
             while self._waiting is None and not self._ended:
-                delay = self._throttle.delay(now)
-                if delay:
-                    self._wait(delay, now)
-                    return
+                if throttle.frames < 0 or throttle.octets < 0 or now >= throttle.refill_at:
+                    delay = throttle.delay(now)
+                    if delay:
+                        self._wait(delay, now)
+                        return
                 try:
-                    frame = self._connection.next_frame()
+                    frame = connection.next_frame()
                 except RemoteProtocolError as error:
                     self.end(error)
                     return
-                if frame is None:
-                    break
-                completed = True
-                self._factory.counters.frames_received += 1
-                self._throttle.take(1, 0)
-                self._take(frame)
-                if not self._connection.mid_frame:
-                    break
+                if frame is not None:
+                    completed = True
+                    self._factory.counters.frames_received += 1
+                    throttle.frames -= 1
+                    self._take(frame)
+                    if connection.mid_frame:
+                        continue
+                break
         finally:
             self._running = False
         if self._ended or self._waiting is not None:
             return
-        if not self._connection.mid_frame:
-            self._deadlines.clear("frame")
+        if not connection.mid_frame:
+            if self._is_mid_frame:
+                self._is_mid_frame = False
+                self._deadlines.clear("frame")
         elif completed or not self._deadlines.is_set("frame"):
+            self._is_mid_frame = True
             self._set_deadline("frame", self._factory.limits.frame_timeout)
 
     def _take(self, frame: Frame) -> None:
@@ -562,23 +573,21 @@ class Session:
         if self._ended:
             return
         message = delivery.message
+        count = delivery.count
         ack = None
         if subscription.ack != "auto":
             ack = self._commands.acknowledgement(subscription, delivery)
-        subscription_id = subscription.client_id
-        if not self.chain.has_outbound:
-            template = message.template
-            data = template.encode(
-                self.version, subscription_id, ack=ack, delivery_count=delivery.count
-            )
-            frame = websocket_frame(data, binary=not template.is_text)
-            if subscription.audience is not None and delivery.count == 1:
-                message.framed, message.framed_for = frame, subscription.audience
-            self._factory.counters.messages_delivered += 1
-            self._outbound.write(frame)
+        if self.chain.has_outbound:
+            shown = message.frame(subscription.client_id, ack=ack, delivery_count=count)
+            self.chain.outbound(shown, self, self.send)
             return
-        shown = message.frame(subscription_id, ack=ack, delivery_count=delivery.count)
-        self.chain.outbound(shown, self, self.send)
+        template = message.template
+        data = template.encode(self.version, subscription.client_id, ack=ack, delivery_count=count)
+        frame = websocket_frame(data, binary=not template.is_text)
+        if subscription.audience is not None and count == 1:
+            message.framed, message.framed_for = frame, subscription.audience
+        self._factory.counters.messages_delivered += 1
+        self.outbound.write(frame)
 
     def handed_on(self, count: int) -> None:
         """Count deliveries that went out by their outlets."""
@@ -597,7 +606,7 @@ class Session:
             self._write(data, binary=not is_text(frame.body))
 
     def _write(self, data: bytes, *, binary: bool = False) -> None:
-        self._outbound.write(websocket_frame(data, binary=binary))
+        self.outbound.write(websocket_frame(data, binary=binary))
 
     def _notify(self, refused: Refused, frame: Frame, receipt: str | None) -> bool:
         """Tell of a refused frame without ending the session, if there is somebody to tell."""
@@ -645,7 +654,7 @@ class Session:
         if heartbeat.is_dead(now) and not self._held and not self._is_paused:
             self.end("heartbeat-timeout")
             return
-        heartbeat.sent(self._outbound.written_at)
+        heartbeat.sent(self.outbound.written_at)
         if heartbeat.send_due(now):
             self._write(b"\n")
             heartbeat.sent(now)
@@ -665,8 +674,8 @@ class Session:
             return
         refused = Refused(reason) if isinstance(reason, str) else reason
         if refused.code == "slow-consumer":
-            self._outbound.discard()
-        self._outbound.end()
+            self.outbound.discard()
+        self.outbound.end()
         frame = error_frame(refused, receipt)
         self._write(self._connection.error(frame.headers, frame.body))
         self._close(refused.consequence.close, refused.code)
@@ -684,7 +693,7 @@ class Session:
 
     def _close(self, status: int, reason: str) -> None:
         self._ended = True
-        self._outbound.end()
+        self.outbound.end()
         self._transport.close(status, reason)
         self._finish(reason or "disconnected")
 
@@ -698,7 +707,7 @@ class Session:
         if self._factory.observer is not None:
             self._factory.observer.closed(self)
         self._deadlines.clear_all()
-        self._outbound.discard()
+        self.outbound.discard()
         if self._waiting is not None:
             self._waiting.cancel()
         if self._factory.registry.get(self.session_id) is self:

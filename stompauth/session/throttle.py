@@ -23,48 +23,49 @@ class Throttle:
 
     :param limits: ``frames_per_second`` and ``bytes_per_second``; 0 is no limit.
     :param now: the time, in seconds.
+    :ivar frames: how many more may come; whatever comes is taken off, also below 0.
+    :ivar octets: likewise.
+    :ivar refill_at: until when :meth:`delay` need not be asked, unless one of them is below 0.
     """
 
     __slots__ = (
         "_frame_rate",
-        "_frames",
         "_octet_rate",
-        "_octets",
         "_slow_since",
         "_then",
+        "frames",
+        "octets",
+        "refill_at",
     )
 
     def __init__(self, limits: Limits, now: float) -> None:
         self._frame_rate = limits.frames_per_second
         self._octet_rate = limits.bytes_per_second
-        self._frames = self._frame_rate * BURST or math.inf
-        self._octets = self._octet_rate * BURST or math.inf
+        self.frames = self._frame_rate * BURST or math.inf
+        self.octets = self._octet_rate * BURST or math.inf
         self._then = now
+        self.refill_at = now + REFILL
         self._slow_since: float | None = None
-
-    def take(self, frames: int, octets: int) -> None:
-        """Count what has come."""
-        self._frames -= frames
-        self._octets -= octets
 
     def delay(self, now: float) -> float:
         """Seconds to wait before anything more is looked at; 0 if there is no debt."""
-        if self._frames >= 0 and self._octets >= 0 and 0 <= now - self._then < REFILL:
+        if self.frames >= 0 and self.octets >= 0 and self._then <= now < self.refill_at:
             return 0.0
         # The clock is the wall's, and may be set back.
         passed, self._then = max(0.0, now - self._then), now
+        self.refill_at = now + REFILL
         full_frames = self._frame_rate * BURST or math.inf
         full_octets = self._octet_rate * BURST or math.inf
-        self._frames = min(full_frames, self._frames + passed * self._frame_rate)
-        self._octets = min(full_octets, self._octets + passed * self._octet_rate)
+        self.frames = min(full_frames, self.frames + passed * self._frame_rate)
+        self.octets = min(full_octets, self.octets + passed * self._octet_rate)
         delay = 0.0
-        if self._frames < 0:
-            delay = -self._frames / self._frame_rate
-        if self._octets < 0:
-            delay = max(delay, -self._octets / self._octet_rate)
+        if self.frames < 0:
+            delay = -self.frames / self._frame_rate
+        if self.octets < 0:
+            delay = max(delay, -self.octets / self._octet_rate)
         if delay:
             self._slow_since = now if self._slow_since is None else self._slow_since
-        elif self._frames >= full_frames / 2 and self._octets >= full_octets / 2:
+        elif self.frames >= full_frames / 2 and self.octets >= full_octets / 2:
             self._slow_since = None
         return delay
 

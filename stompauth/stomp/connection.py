@@ -137,15 +137,18 @@ class _Connection:
             return None
         try:
             frame = self._decoder.next_frame()
-            if frame is not None:
-                state = peer_may.get(frame.command)
-                if state is None:
-                    raise refusal("unexpected-frame", frame)
-                # Most frames are SENDs, of which nothing else can be wrong.
-                if frame.command != "SEND" or "destination" not in frame.headers:
-                    self._check(frame)
-                if state is not self.state:
-                    self._enter(state)
+            if frame is None:
+                return None
+            state = peer_may.get(frame.command)
+            if state is self.state and frame.head is not None:
+                return frame
+            if state is None:
+                raise refusal("unexpected-frame", frame)
+            # Most frames are SENDs, of which nothing else can be wrong.
+            if frame.command != "SEND" or "destination" not in frame.headers:
+                self._check(frame)
+            if state is not self.state:
+                self._enter(state)
         except RemoteProtocolError:
             self._enter(State.CLOSED)
             raise

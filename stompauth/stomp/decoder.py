@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from stompauth.errors import RemoteProtocolError
-from stompauth.stomp.frame import COMMANDS, UNESCAPED_COMMANDS, Frame, refusal
+from stompauth.stomp.frame import COMMANDS, UNESCAPED_COMMANDS, Frame, KnownHead, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +27,10 @@ _KEPT_COMMAND: Final = "SEND"
 _KEPT_HEADERS: Final = frozenset({"destination", "content-length", "content-type"})
 _KEPT_OCTETS: Final = 512
 _KEPT: Final = 1024
+
+#: What is another one each time, and taken off before a head is looked for, if it is of these.
+_RECEIPT: Final = b"\nreceipt:"
+_PLAIN: Final = re.compile(rb"[A-Za-z0-9._-]+")
 
 _EOLS: Final = re.compile(rb"(?:\r?\n)*+")
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
@@ -46,14 +50,14 @@ class DecoderLimits:
     :ivar frame: octets of a frame, from its command to its NUL, both included.
     :ivar headers: header lines of a frame, repeated ones too.
     :ivar header_line: octets of a header line, without its end.
-    :ivar heads: heads that were read under these limits and are likely to come again: headers, and
-        the length of the body if they tell it. What comes again is not read again.
+    :ivar heads: heads that were read under these limits and are likely to come again. What comes
+        again is not read again.
     """
 
     frame: int
     headers: int
     header_line: int
-    heads: dict[bytes, tuple[dict[str, str], int | None]] = field(
+    heads: dict[bytes, KnownHead] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -100,7 +104,7 @@ class FrameDecoder:
     @property
     def mid_frame(self) -> bool:
         """Whether a frame has begun and not ended; holds after :meth:`next_frame` gave None."""
-        return self._start < len(self._buffer)
+        return bool(self._buffer)
 
     def feed(self, data: bytes) -> None:
         """Take bytes, without looking at them."""
@@ -124,10 +128,11 @@ class FrameDecoder:
         """
         frame = self._frame
         if frame is None:
-            if self._start >= len(self._buffer):
+            buffer = self._buffer
+            if not buffer:
                 return None
-            if self._searched == self._start and isinstance(self._buffer, bytes):
-                frame = self._read_known(self._buffer)
+            if type(buffer) is bytes and self._searched == self._start:
+                frame = self._read_known(buffer)
                 if frame is not None:
                     return frame
             frame = self._read_head()
@@ -167,17 +172,46 @@ class FrameDecoder:
     def _read_known(self, buffer: bytes) -> Frame | None:
         """Read a frame that is there as a whole and has a head that is known, or else nothing."""
         start = self._start
-        head = buffer[start : buffer.find(b"\n\n", start, start + _KEPT_OCTETS)]
-        known = self.limits.heads.get(head)
-        if known is None:
+        stop = buffer.find(b"\n\n", start, start + _KEPT_OCTETS)
+        if stop < 0:
             return None
-        headers, length = known
-        body = start + len(head) + 2
-        end = buffer.find(b"\0", body) if length is None else body + length
-        if not 0 <= end < len(buffer) or buffer[end] or 0 < self.limits.frame <= end - start:
-            return None
-        self._use_up(end + 1)
-        return Frame(_KEPT_COMMAND, headers.copy(), buffer[body:end])
+        text = buffer[start:stop]
+        receipt = None
+        head = self.limits.heads.get(text)
+        if head is None:
+            text, receipt = _without_receipt(text)
+            head = self.limits.heads.get(text)
+            if head is None or receipt is None or not self._takes_receipt(text, receipt):
+                return None
+        body = stop + 2
+        held = len(buffer)
+        if head.length is not None:
+            # That it is not too long was seen when the head was read.
+            end = body + head.length
+            if end >= held or buffer[end]:
+                return None
+        else:
+            end = buffer.find(b"\0", body)
+            if end < 0 or 0 < self.limits.frame <= end - start:
+                return None
+        if end + 1 == held:
+            self._buffer = b""
+            self._start = self._searched = 0
+        else:
+            self._start = self._searched = end + 1
+        headers = head.headers.copy()
+        if receipt is not None:
+            headers["receipt"] = receipt.decode("ascii")
+        return Frame(_KEPT_COMMAND, headers, buffer[body:end], head)
+
+    def _takes_receipt(self, head: bytes, receipt: bytes) -> bool:
+        """Whether a known head may have this receipt, too, and nothing has to be read of it."""
+        limits = self.limits
+        return (
+            _PLAIN.fullmatch(receipt) is not None
+            and not 0 < limits.header_line < len(b"receipt:") + len(receipt)
+            and not 0 < limits.headers <= head.count(b"\n")
+        )
 
     def _read_head(self) -> Frame | None:
         """Read command and headers, or return None while they are incomplete."""
@@ -218,19 +252,19 @@ class FrameDecoder:
 
     def _keep(self, start: int, end: int, frame: Frame, length: int | None) -> None:
         """Remember a head that was read, if it may and is likely to come again."""
-        if (
-            end - start > _KEPT_OCTETS
-            or frame.command != _KEPT_COMMAND
-            or not frame.headers.keys() <= _KEPT_HEADERS
-        ):
+        if end - start > _KEPT_OCTETS or frame.command != _KEPT_COMMAND:
             return
-        head = bytes(self._buffer[start:end])
+        headers = frame.headers.copy()
+        headers.pop("receipt", None)
+        if "destination" not in headers or not headers.keys() <= _KEPT_HEADERS:
+            return
+        text, _ = _without_receipt(bytes(self._buffer[start:end]))
         # With an escape or a CR the same octets could mean something else another time.
-        if b"\\" not in head and b"\r" not in head:
+        if b"\\" not in text and b"\r" not in text and _RECEIPT not in text:
             heads = self.limits.heads
             if len(heads) >= _KEPT:
                 heads.clear()
-            heads[head] = frame.headers.copy(), length
+            frame.head = heads[text] = KnownHead(headers, length)
 
     def _skip_heartbeats(self) -> bool:
         """Drop the ends of lines before a frame, and say whether one has begun."""
@@ -274,6 +308,15 @@ class FrameDecoder:
             if newline >= 0:
                 self._line = self._searched = newline + 1
                 self._lines += 1
+
+
+def _without_receipt(head: bytes) -> tuple[bytes, bytes | None]:
+    """A head without its first receipt, and that; None if there is none."""
+    before, found, rest = head.partition(_RECEIPT)
+    if not found:
+        return head, None
+    receipt, newline, after = rest.partition(b"\n")
+    return before + newline + after, receipt
 
 
 def _parse_head(head: bytes | bytearray, most: int, version: str | None) -> Frame:

@@ -42,6 +42,10 @@ _PER_DELIVERY: Final = frozenset(
 )
 
 
+#: The headers of most messages, and for how many of them it is kept how they are written.
+_COMMON: Final = frozenset({"destination", "message-id", "content-type"})
+_CACHED_COMMON: Final = 1024
+
 #: How many ids of subscriptions are kept as they are written; clients number theirs.
 _CACHED_IDS: Final = 1024
 
@@ -96,12 +100,11 @@ class MessageTemplate:
     :param body: the octets of the body.
     """
 
-    __slots__ = ("_end", "_headers", "_heads", "_is_text", "_length", "_spliced", "_spliced_for")
+    __slots__ = ("_body", "_headers", "_heads", "_is_text", "_spliced", "_spliced_for")
 
     def __init__(self, headers: Mapping[str, str], body: bytes) -> None:
         self._headers = headers
-        self._length = f"content-length:{len(body)}\n" if body else ""
-        self._end = b"\n%b\0" % body
+        self._body = body
         self._heads: dict[str, bytes] = {}
         self._is_text: bool | None = None
         self._spliced = b""
@@ -111,7 +114,7 @@ class MessageTemplate:
     def is_text(self) -> bool:
         """Whether every frame of this message is valid UTF-8; headers always are."""
         if self._is_text is None:
-            self._is_text = is_text(self._end)
+            self._is_text = is_text(self._body)
         return self._is_text
 
     def encode(
@@ -132,11 +135,11 @@ class MessageTemplate:
         :param delivery_count: from the second on the frame says that it was delivered before.
         :raises LocalProtocolError: the version cannot express one of the ids.
         """
-        key = (version, subscription)
         if ack is None and delivery_count <= 1:
+            key = (version, subscription)
             if key != self._spliced_for:
                 line = _write_subscription(subscription, version)
-                self._spliced = b"%b%b%b" % (self._head(version), line, self._end)
+                self._spliced = b"%b%b\n%b\0" % (self._head(version), line, self._body)
                 self._spliced_for = key
             return self._spliced
         own = _write_subscription(subscription, version)
@@ -146,15 +149,40 @@ class MessageTemplate:
             own += written.encode()
         if delivery_count > 1:
             own += b"redelivered:true\ndelivery-count:%d\n" % delivery_count
-        return b"%b%b%b" % (self._head(version), own, self._end)
+        return b"%b%b\n%b\0" % (self._head(version), own, self._body)
 
     def _head(self, version: str) -> bytes:
         """Return what all deliveries in that version have in common."""
         head = self._heads.get(version)
         if head is None:
-            lines = _write_headers(self._headers, version, _PER_DELIVERY)
-            head = self._heads[version] = f"MESSAGE\n{lines}{self._length}".encode()
+            headers = self._headers
+            message_id = headers.get("message-id")
+            if message_id and headers.keys() <= _COMMON and not _SPECIAL.search(message_id):
+                before, after = _write_common(
+                    headers.get("destination"), headers.get("content-type"), version
+                )
+                lines = f"{before}message-id:{message_id}\n{after}"
+            else:
+                lines = _write_headers(headers, version, _PER_DELIVERY)
+            length = f"content-length:{len(self._body)}\n" if self._body else ""
+            head = self._heads[version] = f"MESSAGE\n{lines}{length}".encode()
         return head
+
+
+@lru_cache(maxsize=_CACHED_COMMON)
+def _write_common(
+    destination: str | None, content_type: str | None, version: str
+) -> tuple[str, str]:
+    """Return the lines before and behind that of the ``message-id``, of a message without others.
+
+    They are kept, so that no other header may be among them: it could be a secret.
+    """
+    before = after = ""
+    if destination is not None:
+        before = _write_header("destination", destination, version)
+    if content_type is not None:
+        after = _write_header("content-type", content_type, version)
+    return before, after
 
 
 @lru_cache(maxsize=_CACHED_IDS)

@@ -6,7 +6,7 @@ The three versions of the specification differ little; where they do, the tables
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from stompauth.errors import RemoteProtocolError
 
@@ -91,6 +91,21 @@ REQUIRED_HEADERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 }
 
 
+@dataclass(slots=True, eq=False, repr=False)
+class KnownHead:
+    """The head of a SEND that is kept because it is likely to come again.
+
+    :ivar headers: what was read of it; not to be changed.
+    :ivar length: how long the body is, or None if the head does not tell.
+    :ivar meaning: what the session has made of the headers, and of nothing else, if it wants to
+        find that again.
+    """
+
+    headers: dict[str, str]
+    length: int | None
+    meaning: Any = None
+
+
 @dataclass(slots=True)
 class Frame:
     """One STOMP frame.
@@ -100,11 +115,14 @@ class Frame:
         repeated only the first is here (STOMP 1.2, "Repeated Header Entries"): there is nobody
         left who could look at another one.
     :ivar body: the octets between the blank line and the NUL.
+    :ivar head: what is known of the head that the headers were read from; they may have been
+        changed since.
     """
 
     command: str
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    head: KnownHead | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         # Headers and bodies may hold secrets, and reprs end in logs.

@@ -21,6 +21,7 @@ class Receiver:
     :ivar deliveries: everything that it got, with the subscription.
     :ivar overflows: the subscriptions that it was told have overflowed.
     :ivar ends: the reasons for which the broker has ended it.
+    :ivar handed: how many deliveries it was told went out by their outlets.
     :ivar on_delivery: called with each subscription and delivery, after it was written down.
     :ivar on_overflow: called with each subscription that overflows.
     """
@@ -31,12 +32,16 @@ class Receiver:
         self.deliveries: list[tuple[Subscription, Delivery]] = []
         self.overflows: list[Subscription] = []
         self.ends: list[Refused] = []
+        self.handed = 0
         self.on_delivery: Callable[[Subscription, Delivery], object] = lambda *_: None
         self.on_overflow: Callable[[Subscription], object] = lambda *_: None
 
     def deliver(self, subscription: Subscription, delivery: Delivery) -> None:
         self.deliveries.append((subscription, delivery))
         self.on_delivery(subscription, delivery)
+
+    def handed_on(self, count: int) -> None:
+        self.handed += count
 
     def overflow(self, subscription: Subscription) -> None:
         self.overflows.append(subscription)

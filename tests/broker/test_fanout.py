@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.broker import fanout
 from stompauth.broker.fanout import SLICE, FanOuts, fan_out
-from stompauth.broker.subscription import Subscription
+from stompauth.broker.subscription import BEGUN, SHORT, Delivery, Subscription
 from tests.applications import Application
 from tests.broker.receiver import Receiver, message_to
 
@@ -52,6 +52,45 @@ class FanOutTests(SynchronousTestCase):
         self.receiver.on_delivery = end
         fan_out(message_to("/topic/x"), [first, second], 10)
         self.assertEqual([got for got, _ in self.receiver.deliveries], [first])
+
+    def test_same_octets(self) -> None:
+        """Who gets the same octets gets them by its outlet, or behind what that has begun."""
+        first, second, third = (self.subscription() for _ in range(3))
+        taken: list[bytes] = []
+        for subscription in (first, second, third):
+            subscription.audience = "1.2 0"
+            subscription.outlet = taken.append
+        third.begun.append(b"before")
+
+        def encode(_: object, delivery: Delivery) -> None:
+            delivery.message.framed, delivery.message.framed_for = framed, "1.2 0"
+
+        self.receiver.on_delivery = encode
+        framed = b"x" * SHORT
+        fan_out(message_to("/topic/x"), [first, second, third], 0)
+        self.assertEqual([got for got, _ in self.receiver.deliveries], [first])
+        self.assertEqual((taken, third.begun), ([framed], [b"before", framed]))
+        self.assertEqual(self.receiver.handed, 2)
+        framed += b"x"
+        fan_out(message_to("/topic/x"), [first, third], 0)
+        self.assertEqual((taken[1:], third.begun[2:]), ([framed], []))
+
+    def test_begun_is_bounded(self) -> None:
+        """RS-1: no more than so many are appended to what has begun."""
+        first, second = self.subscription(), self.subscription()
+        taken: list[bytes] = []
+        for subscription in (first, second):
+            subscription.audience = "1.2 0"
+            subscription.outlet = taken.append
+        second.begun.append(b"before")
+
+        def encode(_: object, delivery: Delivery) -> None:
+            delivery.message.framed, delivery.message.framed_for = b"x", "1.2 0"
+
+        self.receiver.on_delivery = encode
+        for _ in range(2 * BEGUN):
+            fan_out(message_to("/topic/x"), [first, second], 0)
+        self.assertEqual((len(second.begun), len(taken)), (BEGUN, BEGUN + 1))
 
     def test_overflow(self) -> None:
         """RS-2: a subscription that acknowledges nothing is told, and holds no more than it may."""

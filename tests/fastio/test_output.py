@@ -142,6 +142,27 @@ class TurnTests(OutputTestCase):
         self.assertEqual((self.output.size, self.output.written_at), (0, 100))
         self.assertFalse(self.transport.is_writing)
 
+    def test_appended(self) -> None:
+        """What is appended while something waits is sent with it, in order, and counts as sent."""
+        self.output.write(b"a")
+        self.output.begun.append(b"b")
+        self.output.write(b"c")
+        self.assertEqual(self.output.size, 3)
+        self.clock.advance(0)
+        self.assertEqual((self.socket.taken, self.socket.sends), (b"abc", 1))
+        self.assertEqual((self.output.begun, self.output.size), ([], 0))
+
+    def test_nothing_begun(self) -> None:
+        """While a client is behind there is nothing to append to: all that comes is counted."""
+        self.make(room=1, limit=10)
+        self.output.write(b"abc")
+        self.clock.advance(0)
+        self.output.write(b"def")
+        self.assertEqual((self.output.begun, self.output.size), ([], 5))
+        self.drain(1)
+        self.output.write(b"ghijkl")
+        self.assertEqual((self.output.begun, self.protocol.overflows), ([], 1))
+
     def test_long_list(self) -> None:
         """What is long does not wait for the end of the turn: a list is bounded at all times."""
         frame = b"x" * 1000
@@ -211,7 +232,7 @@ class BlockedTests(OutputTestCase):
             self.output.write(b"x" * 1000)
             self.clock.advance(0)
             self.assertLessEqual(self.output.size, 100_000)
-            kept = sum(map(len, self.output._frames))
+            kept = sum(map(len, self.output._kept + self.output.begun))
             self.assertLessEqual(kept + self.transport.held, 100_000)
         self.assertGreater(self.protocol.overflows, 0)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.authorization.rules import Rules, allow
+from stompauth.interceptors.interceptor import Interceptor
 from stompauth.settings import Limits
 from stompauth.stomp.frame import Frame
 from tests.applications import NOW, Application, StompClient, token
+
+if TYPE_CHECKING:
+    from stompauth.session.session import Session
 
 ROOM = "/topic/rooms/lobby"
 QUEUE = "/queue/work/x"
@@ -158,6 +163,68 @@ class SubscriptionTests(CommandsTestCase):
         self.assertEqual((frame.body, frame.headers["destination"]), (b"a", "/topic/news/a"))
         self.client.send("SUBSCRIBE", id="2", destination="/topic/**")
         self.assert_refused("access-denied", 4403)
+
+
+class Edit(Interceptor):
+    """Changes the headers of SENDs, in place or in another frame, as it is told."""
+
+    headers: ClassVar[dict[str, str]] = {}
+    replaces = False
+
+    def pre_send(self, frame: Frame, session: Session) -> Frame:
+        """Change it."""
+        if frame.command == "SEND":
+            if self.replaces:
+                return dataclasses.replace(frame, headers={**frame.headers, **self.headers})
+            frame.headers.update(self.headers)
+        return frame
+
+
+class SendTests(CommandsTestCase):
+    """A SEND whose head came before is what its headers say now."""
+
+    def test_edited_headers(self) -> None:
+        """What an interceptor makes of the headers counts, each time, and no other time."""
+        edit = Edit()
+        self.start(interceptors=[edit])
+        self.do("SUBSCRIBE", id="0", destination=QUEUE)
+        self.do("SUBSCRIBE", id="1", destination=QUEUE + "/other")
+        for edit.replaces in (False, True):
+            for edit.headers, found in (
+                ({}, (QUEUE, None, None)),
+                ({"priority": "9"}, (QUEUE, "9", None)),
+                ({"content-type": "text/plain"}, (QUEUE, None, "text/plain")),
+                ({"destination": QUEUE + "/other"}, (QUEUE + "/other", None, None)),
+                ({}, (QUEUE, None, None)),
+            ):
+                for receipt in ({}, {"receipt": "a"}):
+                    self.client.send("SEND", b"x", destination=QUEUE, **receipt)
+                    (message, *_) = self.client.frames()
+                    got = [
+                        message.headers.get(name)
+                        for name in ("destination", "priority", "content-type", "receipt")
+                    ]
+                    self.assertEqual(got, [*found, None])
+
+    def test_edited_to_nowhere(self) -> None:
+        """A destination that is changed to one that nobody may send to is refused."""
+        edit = Edit()
+        self.start(interceptors=[edit])
+        self.do("SEND", b"a", destination=QUEUE)
+        edit.headers = {"destination": "/topic/elsewhere"}
+        self.client.send("SEND", b"b", destination=QUEUE)
+        self.assert_refused("access-denied", 4403)
+
+    def test_same_sender(self) -> None:
+        """With ``stamp_sender`` the same head from two users is of two senders."""
+        self.start(stamp_sender=True)
+        self.do("SUBSCRIBE", id="0", destination=QUEUE)
+        other = self.application.connect("bob")
+        senders = []
+        for client in (self.client, other, self.client, other):
+            client.send("SEND", b"x", destination=QUEUE)
+            senders += [frame.headers["sender"] for frame in self.client.frames()]
+        self.assertEqual(senders, ["alice", "bob", "alice", "bob"])
 
 
 class AckTests(CommandsTestCase):

@@ -17,41 +17,43 @@ class ThrottleTests(SynchronousTestCase):
 
     def test_burst(self) -> None:
         """Two seconds' worth may come at once; what is over has to wait for its time."""
-        self.throttle.take(20, 0)
+        self.throttle.frames -= 20
         self.assertEqual(self.throttle.delay(100), 0)
-        self.throttle.take(5, 0)
+        self.throttle.frames -= 5
         self.assertEqual(self.throttle.delay(100), 0.5)
         self.assertEqual(self.throttle.delay(100.5), 0)
 
     def test_octets(self) -> None:
         """The worse of the two counts."""
-        self.throttle.take(21, 3000)
+        self.throttle.frames -= 21
+        self.throttle.octets -= 3000
         self.assertEqual(self.throttle.delay(100), 1.0)
 
     def test_no_limit(self) -> None:
         """0 is no limit."""
         throttle = Throttle(Limits(frames_per_second=0, bytes_per_second=0), 100.0)
-        throttle.take(10**6, 10**9)
+        throttle.frames -= 10**6
+        throttle.octets -= 10**9
         self.assertEqual(throttle.delay(100), 0)
         self.assertFalse(throttle.is_out_of_patience(10**6))
 
     def test_clock_set_back(self) -> None:
         """A wall clock that is set back holds nobody up."""
-        self.throttle.take(25, 0)
+        self.throttle.frames -= 25
         self.assertEqual(self.throttle.delay(100 - 3600), 0.5)
         self.assertEqual(self.throttle.delay(100.5 - 3600), 0)
 
     def test_patience(self) -> None:
         """Who waits again and again for a minute is out; a real pause sets it right."""
         for second in range(61):
-            self.throttle.take(30, 0)
+            self.throttle.frames -= 30
             self.throttle.delay(100.0 + second)
         self.assertTrue(self.throttle.is_out_of_patience(160))
         self.throttle = Throttle(Limits(frames_per_second=10), 100.0)
-        self.throttle.take(30, 0)
+        self.throttle.frames -= 30
         self.throttle.delay(100)
         self.assertEqual(self.throttle.delay(110), 0)
-        self.throttle.take(30, 0)
+        self.throttle.frames -= 30
         self.throttle.delay(170)
         self.assertFalse(self.throttle.is_out_of_patience(170))
 

@@ -566,12 +566,87 @@ class KnownHeadTests(SynchronousTestCase):
             ("SEND", "AUTHORIZATION:Bearer t"),
             ("SEND", "passcode:t"),
             ("SEND", "x-api-key:t"),
-            ("SEND", "receipt:t"),
             ("SEND", "transaction:t"),
         ):
             data = f"{command}\ndestination:/topic/x\n{line}\n\n\0".encode()
             self.assertEqual(len(decode([data], limits=limits)[0]), 1)
         self.assertEqual(limits.heads, {})
+
+    def test_receipt(self) -> None:
+        """A receipt, which is another one each time, is not kept; wherever it stands it is read."""
+        limits = self.limits()
+        before, after = b"SEND\ndestination:/topic/x\n", b"content-type:text/plain\n"
+        for receipt in ("a", "b-2", "c.d_e"):
+            line = f"receipt:{receipt}\n".encode()
+            for head in (before + line + after, before + after + line):
+                (frame,), error, _ = decode([head + b"\nabc\0"], limits=limits)
+                self.assertEqual(
+                    frame.headers,
+                    {
+                        "destination": "/topic/x",
+                        "content-type": "text/plain",
+                        "receipt": receipt,
+                    },
+                )
+                self.assertEqual((frame.body, error), (b"abc", None))
+        self.assertEqual(list(limits.heads), [(before + after).rstrip(b"\n")])
+
+    def test_receipts_that_are_read(self) -> None:
+        """What a receipt could hide is read as if no head were known: escapes, limits, repeats."""
+        limits = self.limits(headers=3, header_line=30)
+        head = b"SEND\ndestination:/topic/x\n"
+        decode([head + b"\n\0"], limits=limits)
+        for line, receipt in ((b"a\\cb", "a:b"), (b"\xc3\xa4", "\u00e4"), (b"a\r", "a"), (b"", "")):
+            (frame,), error, _ = decode([head + b"receipt:%b\n\n\0" % line], limits=limits)
+            self.assertEqual((frame.headers["receipt"], error), (receipt, None))
+        (frame,), error, _ = decode([head + b"receipt:a\nreceipt:b\n\n\0"], limits=limits)
+        self.assertEqual((frame.headers["receipt"], error), ("a", None))
+        (frame,), error, _ = decode([head + b"receipt:b\n\n\0"], limits=limits)
+        self.assertEqual((frame.headers["receipt"], error), ("b", None))
+        for line in (b"receipt:" + b"x" * 23, b"receipt:\\x", b"receipt:\xff"):
+            frames, error, _ = decode([head + line + b"\n\n\0"], limits=limits)
+            self.assertEqual((frames, error is None), ([], False), line)
+        full = head + b"content-type:text/plain\ncontent-length:1\n"
+        decode([full + b"\nx\0"], limits=limits)
+        frames, error, _ = decode([full + b"receipt:a\n\nx\0"], limits=limits)
+        self.assertEqual((frames, error and error.code), ([], "too-large"))
+
+    @settings(deadline=None)
+    @given(
+        st.lists(
+            st.sampled_from(
+                [
+                    "destination:/topic/x",
+                    "destination:/topic/y",
+                    "content-type:a",
+                    "content-length:2",
+                    "receipt:a",
+                    "receipt:b-",
+                    "receipt:\\c",
+                    "receipt:\\",
+                    "receipt",
+                    " receipt:a",
+                    "Receipt:a",
+                    "passcode:p",
+                ]
+            ),
+            max_size=4,
+        ),
+        st.sampled_from([b"", b"ab", b"abc"]),
+    )
+    def test_as_if_unknown(self, lines: list[str], body: bytes) -> None:
+        """Under limits that know much, a frame reads as under those that know nothing."""
+        known = self.limits(headers=3, header_line=20)
+        for path in "xy":
+            for rest in ("", "content-type:a\n", "content-length:2\n", "receipt:b\n"):
+                head = f"SEND\ndestination:/topic/{path}\n{rest}\n".encode()
+                decode([head + b"ab\0"], limits=known)
+        data = "\n".join(["SEND", *lines, "", ""]).encode() + body + b"\0"
+        outcomes = []
+        for limits in (known, self.limits(headers=3, header_line=20)):
+            frames, error, decoder = decode([data], limits=limits)
+            outcomes.append((frames, error and error.code, decoder.mid_frame))
+        self.assertEqual(outcomes[0], outcomes[1])
 
     def test_limits(self) -> None:
         """A known head does not make a frame good that is too large, unfinished or has no end."""
