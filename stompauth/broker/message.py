@@ -118,10 +118,9 @@ class Message:
     def size(self) -> int:
         """What it counts where bytes are bounded: body, headers, and what holding them costs."""
         if self._size is None:
-            headers = sum(
-                HEADER_OVERHEAD + len(name) + len(value) for name, value in self.headers.items()
-            )
-            self._size = MESSAGE_OVERHEAD + headers + len(self.body)
+            self._size = MESSAGE_OVERHEAD + len(self.body)
+            for name, value in self.headers.items():
+                self._size += HEADER_OVERHEAD + len(name) + len(value)
         return self._size
 
     @property

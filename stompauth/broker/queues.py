@@ -165,11 +165,12 @@ class Queues:
         if queue.keeps_nothing:
             return
         limit, size = self.limits.queue_bytes, message.size
-        if limit and not self._bytes.leaves_room(
-            {message.sender_user: size}, limit - self.size - size
+        if limit and not self._bytes.leaves_room_for(
+            message.sender_user, size, limit - self.size - size
         ):
             raise Refused("queue-full")
-        if self.limits.queue_messages:
+        limit = self.limits.queue_messages
+        if limit and queue.held >= limit:
             self._check_length(key, 1)
 
     def put(self, key: QueueKey, message: Message) -> None:
@@ -256,14 +257,18 @@ class Queues:
         self._bytes.add(message.sender_user, message.size)
 
     def _serve(self, queue: Queue) -> None:
-        self._due[queue] = None
-        self._serve_all()
+        if self._serving:
+            self._due[queue] = None
+        else:
+            self._serve_all(queue)
 
-    def _serve_all(self) -> None:
+    def _serve_all(self, first: Queue | None = None) -> None:
         if self._serving:
             return
         self._serving = True
         try:
+            if first is not None:
+                self._deliver(first)
             while self._due:
                 queue, _ = self._due.popitem(last=False)
                 self._deliver(queue)
@@ -272,12 +277,14 @@ class Queues:
 
     def _deliver(self, queue: Queue) -> None:
         ready = queue.ready
-        while True:
-            self._shed_expired(queue)
-            if not ready or queue.first() is None:
-                break
-            delivery = queue.take()
+        while (delivery := queue.first()) is not None:
             message = delivery.message
+            if message.expires is not None and message.has_expired(self._now):
+                self._bury(queue, queue.take(), "expired")
+                continue
+            if not ready:
+                break
+            queue.take()
             subscription = next(iter(ready))
             if subscription.ack == "auto":
                 self._release(queue, delivery)

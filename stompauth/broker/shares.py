@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ class Shares:
     """
 
     def __init__(self) -> None:
-        self._held: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -28,15 +27,18 @@ class Shares:
         :param more: by user name; a number below zero is what the user gives back.
         :param free: what is free when all of it has been added.
         """
-        return free >= 0 and all(
-            user is None or added <= 0 or self._held[user] + added <= free
-            for user, added in more.items()
-        )
+        return all(self.leaves_room_for(user, added, free) for user, added in more.items())
+
+    def leaves_room_for(self, user: str | None, more: int, free: float) -> bool:
+        """Whether that user may hold so much more; see :meth:`leaves_room`."""
+        return free >= 0 and (user is None or more <= 0 or self._held.get(user, 0) + more <= free)
 
     def add(self, user: str | None, amount: int) -> None:
         """The user holds so much more; or less, below zero."""
         if user is None:
             return
-        self._held[user] += amount
-        if not self._held[user]:
-            del self._held[user]
+        held = self._held.get(user, 0) + amount
+        if held:
+            self._held[user] = held
+        else:
+            self._held.pop(user, None)

@@ -380,7 +380,7 @@ class Session:
         self._running = True
         throttle = self._throttle
         connection = self._connection
-        completed = False
+        completed = unfinished = False
         try:
             while self._waiting is None and not self._ended:
                 if throttle.frames < 0 or throttle.octets < 0 or now >= throttle.refill_at:
@@ -398,14 +398,14 @@ class Session:
                     self._factory.counters.frames_received += 1
                     throttle.frames -= 1
                     self._take(frame)
-                    if connection.mid_frame:
-                        continue
-                break
+                unfinished = connection.mid_frame
+                if frame is None or not unfinished:
+                    break
         finally:
             self._running = False
         if self._ended or self._waiting is not None:
             return
-        if not connection.mid_frame:
+        if not unfinished:
             if self._is_mid_frame:
                 self._is_mid_frame = False
                 self._deadlines.clear("frame")

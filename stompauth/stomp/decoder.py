@@ -28,9 +28,11 @@ _KEPT_HEADERS: Final = frozenset({"destination", "content-length", "content-type
 _KEPT_OCTETS: Final = 512
 _KEPT: Final = 1024
 
-#: What is another one each time, and taken off before a head is looked for, if it is of these.
-_RECEIPT: Final = b"\nreceipt:"
-_PLAIN: Final = re.compile(rb"[A-Za-z0-9._-]+")
+#: What is another one each time, and taken off before a head is looked for.
+_RECEIPT: Final = re.compile(rb"\nreceipt:([A-Za-z0-9._-]+)(?=\n|\Z)")
+
+#: A whole head that is another one each time, but has nothing in it to be read.
+_ACK: Final = re.compile(rb"(N?ACK)\nid:([A-Za-z0-9._-]+)")
 
 _EOLS: Final = re.compile(rb"(?:\r?\n)*+")
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
@@ -50,6 +52,8 @@ class DecoderLimits:
     :ivar frame: octets of a frame, from its command to its NUL, both included.
     :ivar headers: header lines of a frame, repeated ones too.
     :ivar header_line: octets of a header line, without its end.
+    :ivar allow_short: whether none of them is broken by a head of :data:`_KEPT_OCTETS` with two
+        headers, and no body.
     :ivar heads: heads that were read under these limits and are likely to come again. What comes
         again is not read again.
     """
@@ -57,9 +61,19 @@ class DecoderLimits:
     frame: int
     headers: int
     header_line: int
+    allow_short: bool = field(init=False, repr=False, compare=False)
     heads: dict[bytes, KnownHead] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self,
+            "allow_short",
+            self.headers != 1
+            and not 0 < self.header_line < _KEPT_OCTETS
+            and not 0 < self.frame < _KEPT_OCTETS + len(b"\n\n\0"),
+        )
 
 
 class FrameDecoder:
@@ -176,24 +190,33 @@ class FrameDecoder:
         if stop < 0:
             return None
         text = buffer[start:stop]
+        limits = self.limits
+        head = limits.heads.get(text)
         receipt = None
-        head = self.limits.heads.get(text)
         if head is None:
-            text, receipt = _without_receipt(text)
-            head = self.limits.heads.get(text)
-            if head is None or receipt is None or not self._takes_receipt(text, receipt):
+            if not limits.allow_short:
+                return None
+            receipt = _RECEIPT.search(text)
+            if receipt is not None:
+                text = text[: receipt.start()] + text[receipt.end() :]
+            head = limits.heads.get(text)
+            if head is None:
+                return self._read_ack(buffer, stop + 2, text, receipt)
+            if not head.takes_receipt:
                 return None
         body = stop + 2
         held = len(buffer)
         if head.length is not None:
-            # That it is not too long was seen when the head was read.
+            # That it is not too long was seen when the head was read; a receipt makes it longer.
             end = body + head.length
             if end >= held or buffer[end]:
                 return None
         else:
             end = buffer.find(b"\0", body)
-            if end < 0 or 0 < self.limits.frame <= end - start:
+            if end < 0:
                 return None
+        if (receipt is not None or head.length is None) and 0 < limits.frame <= end - start:
+            return None
         if end + 1 == held:
             self._buffer = b""
             self._start = self._searched = 0
@@ -201,17 +224,25 @@ class FrameDecoder:
             self._start = self._searched = end + 1
         headers = head.headers.copy()
         if receipt is not None:
-            headers["receipt"] = receipt.decode("ascii")
+            headers["receipt"] = receipt[1].decode("ascii")
         return Frame(_KEPT_COMMAND, headers, buffer[body:end], head)
 
-    def _takes_receipt(self, head: bytes, receipt: bytes) -> bool:
-        """Whether a known head may have this receipt, too, and nothing has to be read of it."""
-        limits = self.limits
-        return (
-            _PLAIN.fullmatch(receipt) is not None
-            and not 0 < limits.header_line < len(b"receipt:") + len(receipt)
-            and not 0 < limits.headers <= head.count(b"\n")
-        )
+    def _read_ack(
+        self, buffer: bytes, end: int, text: bytes, receipt: re.Match[bytes] | None
+    ) -> Frame | None:
+        """Read an ACK or NACK as STOMP 1.2 has them, or else nothing.
+
+        :param end: the place of its NUL.
+        :param text: its head without the receipt.
+        """
+        ack = _ACK.fullmatch(text)
+        if ack is None or end >= len(buffer) or buffer[end]:
+            return None
+        self._use_up(end + 1)
+        headers = {"id": ack[2].decode("ascii")}
+        if receipt is not None:
+            headers["receipt"] = receipt[1].decode("ascii")
+        return Frame(ack[1].decode("ascii"), headers)
 
     def _read_head(self) -> Frame | None:
         """Read command and headers, or return None while they are incomplete."""
@@ -258,13 +289,15 @@ class FrameDecoder:
         headers.pop("receipt", None)
         if "destination" not in headers or not headers.keys() <= _KEPT_HEADERS:
             return
-        text, _ = _without_receipt(bytes(self._buffer[start:end]))
+        text = _RECEIPT.sub(b"", bytes(self._buffer[start:end]), 1)
         # With an escape or a CR the same octets could mean something else another time.
-        if b"\\" not in text and b"\r" not in text and _RECEIPT not in text:
+        if b"\\" not in text and b"\r" not in text and b"\nreceipt:" not in text:
             heads = self.limits.heads
             if len(heads) >= _KEPT:
                 heads.clear()
-            frame.head = heads[text] = KnownHead(headers, length)
+            most = self.limits.headers
+            takes_receipt = not 0 < most <= text.count(b"\n")
+            frame.head = heads[text] = KnownHead(headers, length, takes_receipt)
 
     def _skip_heartbeats(self) -> bool:
         """Drop the ends of lines before a frame, and say whether one has begun."""
@@ -308,15 +341,6 @@ class FrameDecoder:
             if newline >= 0:
                 self._line = self._searched = newline + 1
                 self._lines += 1
-
-
-def _without_receipt(head: bytes) -> tuple[bytes, bytes | None]:
-    """A head without its first receipt, and that; None if there is none."""
-    before, found, rest = head.partition(_RECEIPT)
-    if not found:
-        return head, None
-    receipt, newline, after = rest.partition(b"\n")
-    return before + newline + after, receipt
 
 
 def _parse_head(head: bytes | bytearray, most: int, version: str | None) -> Frame:

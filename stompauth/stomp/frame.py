@@ -97,12 +97,14 @@ class KnownHead:
 
     :ivar headers: what was read of it; not to be changed.
     :ivar length: how long the body is, or None if the head does not tell.
+    :ivar takes_receipt: whether it may have one header more.
     :ivar meaning: what the session has made of the headers, and of nothing else, if it wants to
         find that again.
     """
 
     headers: dict[str, str]
     length: int | None
+    takes_receipt: bool
     meaning: Any = None
 
 

@@ -574,7 +574,7 @@ class KnownHeadTests(SynchronousTestCase):
 
     def test_receipt(self) -> None:
         """A receipt, which is another one each time, is not kept; wherever it stands it is read."""
-        limits = self.limits()
+        limits = self.limits(frame=1000, header_line=600)
         before, after = b"SEND\ndestination:/topic/x\n", b"content-type:text/plain\n"
         for receipt in ("a", "b-2", "c.d_e"):
             line = f"receipt:{receipt}\n".encode()
@@ -593,7 +593,7 @@ class KnownHeadTests(SynchronousTestCase):
 
     def test_receipts_that_are_read(self) -> None:
         """What a receipt could hide is read as if no head were known: escapes, limits, repeats."""
-        limits = self.limits(headers=3, header_line=30)
+        limits = self.limits(frame=1000, headers=3, header_line=600)
         head = b"SEND\ndestination:/topic/x\n"
         decode([head + b"\n\0"], limits=limits)
         for line, receipt in ((b"a\\cb", "a:b"), (b"\xc3\xa4", "\u00e4"), (b"a\r", "a"), (b"", "")):
@@ -603,7 +603,7 @@ class KnownHeadTests(SynchronousTestCase):
         self.assertEqual((frame.headers["receipt"], error), ("a", None))
         (frame,), error, _ = decode([head + b"receipt:b\n\n\0"], limits=limits)
         self.assertEqual((frame.headers["receipt"], error), ("b", None))
-        for line in (b"receipt:" + b"x" * 23, b"receipt:\\x", b"receipt:\xff"):
+        for line in (b"receipt:" + b"x" * 593, b"receipt:\\x", b"receipt:\xff"):
             frames, error, _ = decode([head + line + b"\n\n\0"], limits=limits)
             self.assertEqual((frames, error is None), ([], False), line)
         full = head + b"content-type:text/plain\ncontent-length:1\n"
@@ -628,25 +628,63 @@ class KnownHeadTests(SynchronousTestCase):
                     " receipt:a",
                     "Receipt:a",
                     "passcode:p",
+                    "id:1-2-a",
+                    "id:\\c",
+                    "message-id:1",
                 ]
             ),
             max_size=4,
         ),
-        st.sampled_from([b"", b"ab", b"abc"]),
+        st.sampled_from([b"", b"", b"ab", b"abc"]),
+        st.sampled_from(["SEND", "SEND", "ACK", "NACK"]),
+        st.fixed_dictionaries(
+            {
+                "frame": st.sampled_from([0, 40, 80, 1000]),
+                "headers": st.sampled_from([0, 1, 2, 3, 10]),
+                "header_line": st.sampled_from([0, 20, 600]),
+            }
+        ),
     )
-    def test_as_if_unknown(self, lines: list[str], body: bytes) -> None:
+    def test_as_if_unknown(
+        self, lines: list[str], body: bytes, command: str, limits: dict[str, int]
+    ) -> None:
         """Under limits that know much, a frame reads as under those that know nothing."""
-        known = self.limits(headers=3, header_line=20)
+        known = DecoderLimits(**limits)
         for path in "xy":
             for rest in ("", "content-type:a\n", "content-length:2\n", "receipt:b\n"):
                 head = f"SEND\ndestination:/topic/{path}\n{rest}\n".encode()
                 decode([head + b"ab\0"], limits=known)
-        data = "\n".join(["SEND", *lines, "", ""]).encode() + body + b"\0"
+        data = "\n".join([command, *lines, "", ""]).encode() + body + b"\0"
         outcomes = []
-        for limits in (known, self.limits(headers=3, header_line=20)):
-            frames, error, decoder = decode([data], limits=limits)
+        for each in (known, DecoderLimits(**limits)):
+            frames, error, decoder = decode([data + data], limits=each)
             outcomes.append((frames, error and error.code, decoder.mid_frame))
         self.assertEqual(outcomes[0], outcomes[1])
+
+    def test_short_frames(self) -> None:
+        """RS-1: an ACK, or a receipt, is held against every limit, and ends where it has to."""
+        send = b"SEND\ndestination:/topic/x\n"
+        sized = b"SEND\ndestination:/topic/x\ncontent-length:940\n"
+        receipt = b"receipt:" + b"r" * 30 + b"\n"
+        for changes, data, code in (
+            ({"headers": 1}, b"ACK\nid:1-2-a\nreceipt:a\n\n\0", "too-large"),
+            ({"header_line": 20}, b"ACK\nid:" + b"x" * 30 + b"\n\n\0", "too-large"),
+            ({"header_line": 30}, send + receipt + b"\n\0", "too-large"),
+            ({"frame": 60}, b"NACK\nid:" + b"x" * 60 + b"\n\n\0", "too-large"),
+            ({}, sized + receipt + b"\n" + b"x" * 940 + b"\0", "too-large"),
+            ({}, b"ACK\nid:1-2-a\n\nab\0", None),
+            ({}, b"ACK\nid:1-2-a\n\n", None),
+            ({}, b"ACK\nid:1-2-a\n\n\0", None),
+        ):
+            limits = DecoderLimits(**{"frame": 1000, "headers": 3, "header_line": 600, **changes})
+            for known in (send + b"\n\0", sized + b"\n" + b"x" * 940 + b"\0"):
+                decode([known], limits=limits)
+            frames, error, decoder = decode([data], limits=limits)
+            self.assertEqual(error and error.code, code, data)
+            if code is None:
+                frame = Frame("ACK", {"id": "1-2-a"}, data[14:-1])
+                ended = data.endswith(b"\0")
+                self.assertEqual((frames, decoder.mid_frame), ([frame] * ended, not ended))
 
     def test_limits(self) -> None:
         """A known head does not make a frame good that is too large, unfinished or has no end."""
