@@ -127,7 +127,7 @@ class Message:
     def template(self) -> MessageTemplate:
         """The MESSAGE frame, encoded once for all receivers."""
         if self._template is None:
-            self._template = MessageTemplate(self._shared_headers(), self.body)
+            self._template = MessageTemplate(self.shown, self.message_id, self.headers, self.body)
         return self._template
 
     def forget_template(self) -> None:
@@ -155,7 +155,9 @@ class Message:
         :param ack: the ``ack`` header, if it has one.
         :param delivery_count: 1 for the first delivery.
         """
-        headers = self._shared_headers()
+        ours = {"destination": self.shown, "message-id": self.message_id}
+        # Ours stand first, and are not the sender's to say.
+        headers = {**ours, **self.headers, **ours}
         if subscription is not None:
             headers["subscription"] = subscription
         if ack is not None:
@@ -186,8 +188,3 @@ class Message:
     def without_content(self) -> Message:
         """Its id and destination alone."""
         return Message(self.destination, {}, b"", message_id=self.message_id)
-
-    def _shared_headers(self) -> dict[str, str]:
-        ours = {"destination": self.shown, "message-id": self.message_id}
-        # Ours stand first, and are not the sender's to say.
-        return {**ours, **self.headers, **ours} if self.headers else ours

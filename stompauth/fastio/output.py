@@ -183,43 +183,46 @@ class Output:
 
     def flush(self, now: float) -> None:
         """Send what was written, until the client takes no more."""
-        while self.begun:
-            piece = self._take_piece(now)
-            self._turns.counters.bytes_sent += len(piece)
-            if self._socket is None:
-                # This may block.
-                self._protocol.transport.write(piece)
-                continue
-            try:
-                sent = self._socket.send(piece)
-            except OSError:
-                # The kernel takes nothing now; or the connection is broken, as Twisted will see.
-                sent = 0
-            if sent < len(piece):
-                self._protocol.transport.write(piece[sent:])
-                self._wait_for_transport()
-                self._size += len(piece) - sent
-                self._protocol.pauseProducing()
-
-    def _take_piece(self, now: float) -> bytes:
-        """Take what a send is made of: all, or of much PIECE octets or a frame more."""
         begun = self.begun
         if len(begun) > self._controls:
             self.written_at = now
-        if self._size <= PIECE:
+        if self._size > PIECE:
+            self._flush_in_pieces()
+        elif begun:
             piece = begun[0] if len(begun) == 1 else b"".join(begun)
             begun.clear()
             self._controls = self._size = 0
-            return piece
-        size = count = 0
-        while size < PIECE and count < len(begun):
-            size += len(begun[count])
-            count += 1
-        piece = b"".join(begun[:count])
-        del begun[:count]
-        self._controls = min(self._controls, len(begun))
-        self._size = max(0, self._size - size)
-        return piece
+            self._send(piece)
+
+    def _flush_in_pieces(self) -> None:
+        begun = self.begun
+        while begun:
+            size = count = 0
+            while size < PIECE and count < len(begun):
+                size += len(begun[count])
+                count += 1
+            piece = b"".join(begun[:count])
+            del begun[:count]
+            self._controls = min(self._controls, len(begun))
+            self._size = max(0, self._size - size)
+            self._send(piece)
+
+    def _send(self, piece: bytes) -> None:
+        self._turns.counters.bytes_sent += len(piece)
+        if self._socket is None:
+            # This may block.
+            self._protocol.transport.write(piece)
+            return
+        try:
+            sent = self._socket.send(piece)
+        except OSError:
+            # The kernel takes nothing now; or the connection is broken, as Twisted will see.
+            sent = 0
+        if sent < len(piece):
+            self._protocol.transport.write(piece[sent:])
+            self._wait_for_transport()
+            self._size += len(piece) - sent
+            self._protocol.pauseProducing()
 
     def _wait_for_transport(self) -> None:
         self.block()

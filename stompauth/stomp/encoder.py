@@ -42,8 +42,9 @@ _PER_DELIVERY: Final = frozenset(
 )
 
 
-#: The headers of most messages, and for how many of them it is kept how they are written.
-_COMMON: Final = frozenset({"destination", "message-id", "content-type"})
+#: The headers of most messages, if they have any, and for how many it is kept how they are
+#: written.
+_COMMON: Final = frozenset({"content-type"})
 _CACHED_COMMON: Final = 1024
 
 #: How many ids of subscriptions are kept as they are written; clients number theirs.
@@ -94,28 +95,35 @@ def is_text(data: bytes) -> bool:
 class MessageTemplate:
     """A MESSAGE that goes to many subscriptions: built once, spliced for each.
 
-    :param headers: of every delivery; not to be changed afterwards. The ones that belong to one
-        delivery are passed over here: ``subscription``, ``ack``, ``redelivered`` and
-        ``delivery-count``.
+    :param headers: the others of every delivery; not to be changed afterwards. Passed over here are
+        those that belong to one delivery, ``subscription``, ``ack``, ``redelivered`` and
+        ``delivery-count``, and the two that have parameters of their own.
     :param body: the octets of the body.
+    :ivar is_text: whether every frame of this message is valid UTF-8; headers always are.
     """
 
-    __slots__ = ("_body", "_headers", "_heads", "_is_text", "_spliced", "_spliced_for")
+    __slots__ = (
+        "_body",
+        "_destination",
+        "_headers",
+        "_heads",
+        "_message_id",
+        "_spliced",
+        "_spliced_for",
+        "is_text",
+    )
 
-    def __init__(self, headers: Mapping[str, str], body: bytes) -> None:
+    def __init__(
+        self, destination: str, message_id: str, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        self._destination = destination
+        self._message_id = message_id
         self._headers = headers
         self._body = body
         self._heads: dict[str, bytes] = {}
-        self._is_text: bool | None = None
         self._spliced = b""
         self._spliced_for: tuple[str, str | None] | None = None
-
-    @property
-    def is_text(self) -> bool:
-        """Whether every frame of this message is valid UTF-8; headers always are."""
-        if self._is_text is None:
-            self._is_text = is_text(self._body)
-        return self._is_text
+        self.is_text = body.isascii() or is_text(body)
 
     def encode(
         self,
@@ -154,35 +162,34 @@ class MessageTemplate:
     def _head(self, version: str) -> bytes:
         """Return what all deliveries in that version have in common."""
         head = self._heads.get(version)
-        if head is None:
-            headers = self._headers
-            message_id = headers.get("message-id")
-            if message_id and headers.keys() <= _COMMON and not _SPECIAL.search(message_id):
-                before, after = _write_common(
-                    headers.get("destination"), headers.get("content-type"), version
-                )
-                lines = f"{before}message-id:{message_id}\n{after}"
-            else:
-                lines = _write_headers(headers, version, _PER_DELIVERY)
-            length = f"content-length:{len(self._body)}\n" if self._body else ""
-            head = self._heads[version] = f"MESSAGE\n{lines}{length}".encode()
+        if head is not None:
+            return head
+        others = self._headers
+        message_id = self._message_id
+        if message_id.isalnum() and (not others or others.keys() == _COMMON):
+            before, after = _write_common(self._destination, others.get("content-type"), version)
+            text = f"{before}{message_id}{after}"
+        else:
+            ours = {"destination": self._destination, "message-id": message_id}
+            # Ours stand first, and are not the sender's to say.
+            lines = _write_headers({**ours, **others, **ours}, version, _PER_DELIVERY)
+            text = f"MESSAGE\n{lines}"
+        if self._body:
+            text = f"{text}content-length:{len(self._body)}\n"
+        self._heads[version] = head = text.encode()
         return head
 
 
 @lru_cache(maxsize=_CACHED_COMMON)
-def _write_common(
-    destination: str | None, content_type: str | None, version: str
-) -> tuple[str, str]:
-    """Return the lines before and behind that of the ``message-id``, of a message without others.
+def _write_common(destination: str, content_type: str | None, version: str) -> tuple[str, str]:
+    """Return what stands before and behind the id of a message that has no other headers.
 
-    They are kept, so that no other header may be among them: it could be a secret.
+    It is kept, so that no other header may be in it: that could be a secret.
     """
-    before = after = ""
-    if destination is not None:
-        before = _write_header("destination", destination, version)
-    if content_type is not None:
-        after = _write_header("content-type", content_type, version)
-    return before, after
+    before = f"MESSAGE\n{_write_header('destination', destination, version)}message-id:"
+    if content_type is None:
+        return before, "\n"
+    return before, "\n" + _write_header("content-type", content_type, version)
 
 
 @lru_cache(maxsize=_CACHED_IDS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -10,6 +13,9 @@ from stompauth.errors import LocalProtocolError
 from stompauth.stomp.decoder import DecoderLimits, FrameDecoder
 from stompauth.stomp.encoder import MessageTemplate, encode, is_text
 from stompauth.stomp.frame import BODY_COMMANDS, COMMANDS, UNESCAPED_COMMANDS, VERSIONS, Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _ESCAPED_COMMANDS = COMMANDS - UNESCAPED_COMMANDS
 
@@ -140,6 +146,13 @@ class MessageTemplateTests(SynchronousTestCase):
 
     headers = {"destination": "/topic/a", "message-id": "m-1", "x": "1:2\n"}
 
+    def template(
+        self, body: bytes, forged: Mapping[str, str] = MappingProxyType({})
+    ) -> MessageTemplate:
+        """Return one with those headers."""
+        others = {**self.headers, **forged}
+        return MessageTemplate(others["destination"], others["message-id"], others, body)
+
     def decoded(self, data: bytes, version: str = "1.2") -> Frame:
         """Return the one frame that the data are."""
         (frame,) = decode([data], version)
@@ -147,7 +160,7 @@ class MessageTemplateTests(SynchronousTestCase):
 
     def test_plain_delivery(self) -> None:
         """All headers, the subscription and the body, as each version writes them."""
-        template = MessageTemplate(self.headers, b"hello")
+        template = self.template(b"hello")
         for version in VERSIONS:
             frame = self.decoded(template.encode(version, "sub:0"), version)
             expected = {**self.headers, "subscription": "sub:0", "content-length": "5"}
@@ -157,7 +170,7 @@ class MessageTemplateTests(SynchronousTestCase):
 
     def test_same_bytes_as_a_frame(self) -> None:
         """Spliced or encoded, a delivery says the same."""
-        template = MessageTemplate(self.headers, b"hello")
+        template = self.template(b"hello")
         frame = Frame("MESSAGE", {**self.headers, "subscription": "s"}, b"hello")
         for version in VERSIONS:
             self.assertEqual(
@@ -167,7 +180,7 @@ class MessageTemplateTests(SynchronousTestCase):
 
     def test_same_object_for_the_same_subscription_id(self) -> None:
         """Sessions whose subscriptions have the same id share the bytes."""
-        template = MessageTemplate(self.headers, b"hello")
+        template = self.template(b"hello")
         first = template.encode("1.2", "sub-0")
         self.assertIs(template.encode("1.2", "sub-0"), first)
         other = template.encode("1.2", "sub-1")
@@ -182,7 +195,7 @@ class MessageTemplateTests(SynchronousTestCase):
 
     def test_acknowledged_delivery(self) -> None:
         """The id to acknowledge by belongs to one delivery and sticks to no other."""
-        template = MessageTemplate(self.headers, b"hello")
+        template = self.template(b"hello")
         plain = template.encode("1.2", "s")
         first = self.decoded(template.encode("1.2", "s", ack="1:1")).headers
         self.assertEqual(first["ack"], "1:1")
@@ -193,7 +206,7 @@ class MessageTemplateTests(SynchronousTestCase):
 
     def test_redelivery(self) -> None:
         """From the second delivery on it says so, and how often."""
-        template = MessageTemplate(self.headers, b"hello")
+        template = self.template(b"hello")
         first = self.decoded(template.encode("1.2", "s", delivery_count=1)).headers
         self.assertNotIn("redelivered", first)
         self.assertNotIn("delivery-count", first)
@@ -202,7 +215,7 @@ class MessageTemplateTests(SynchronousTestCase):
 
     def test_no_subscription_id(self) -> None:
         """A subscription of STOMP 1.0 need not have an id."""
-        template = MessageTemplate(self.headers, b"")
+        template = self.template(b"")
         self.assertNotIn("subscription", self.decoded(template.encode("1.0", None)).headers)
 
     def test_shared_headers_cannot_speak_for_a_delivery(self) -> None:
@@ -210,12 +223,12 @@ class MessageTemplateTests(SynchronousTestCase):
         forged = dict.fromkeys(
             ("subscription", "ack", "redelivered", "delivery-count", "content-length"), "forged"
         )
-        template = MessageTemplate({**forged, **self.headers}, b"hello")
+        template = self.template(b"hello", forged)
         self.assertNotIn(b"forged", template.encode("1.2", "s"))
 
     def test_unwritable_ids(self) -> None:
         """ST-5: a delivery without its ids is of no use; it is refused, and nothing is raw."""
-        template = MessageTemplate(self.headers, b"hello")
+        template = self.template(b"hello")
         self.assertRaises(LocalProtocolError, template.encode, "1.0", "a\nb")
         self.assertRaises(LocalProtocolError, template.encode, "1.1", "a\rb")
         self.assertRaises(LocalProtocolError, template.encode, "1.2", "a\0b")
@@ -223,9 +236,9 @@ class MessageTemplateTests(SynchronousTestCase):
 
     def test_is_text(self) -> None:
         """Whether it can go out in a text message depends on the body alone."""
-        self.assertTrue(MessageTemplate({"a": "\u00eb"}, "\u00eb".encode()).is_text)
-        self.assertTrue(MessageTemplate({}, b"").is_text)
-        template = MessageTemplate({}, b"\xff")
+        self.assertTrue(self.template("\u00eb".encode(), {"a": "\u00eb"}).is_text)
+        self.assertTrue(self.template(b"").is_text)
+        template = self.template(b"\xff")
         self.assertFalse(template.is_text)
         self.assertFalse(template.is_text)
 
@@ -300,6 +313,7 @@ class RoundTripTests(SynchronousTestCase):
         """ST-5: likewise where nearly every character is one that matters."""
         (frame,) = decode([encode(Frame("SEND", headers), version)], version)
         self.assertLessEqual(frame.headers.items(), headers.items())
-        template = MessageTemplate(headers, b"")
+        template = MessageTemplate("/a", "m", headers, b"")
         (frame,) = decode([template.encode(version, "s")], version)
-        self.assertLessEqual(frame.headers.items(), {**headers, "subscription": "s"}.items())
+        ours = {"destination": "/a", "message-id": "m", "subscription": "s"}
+        self.assertLessEqual(frame.headers.items(), {**headers, **ours}.items())
