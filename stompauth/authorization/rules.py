@@ -101,7 +101,9 @@ class Rule:
 
         A condition on a captured segment does not hold where the destination has ``*`` there.
         """
-        return self.has_authority(principal) and (
+        return (
+            not self.authorities or not self.authorities.isdisjoint(principal.authorities)
+        ) and (
             not self.claims
             or all(condition.holds(principal, destination) for condition in self.claims)
         )

@@ -134,7 +134,7 @@ class Topics:
         if self._patterns:
             for subscribers in self._patterns.matching(destination.segments):
                 targets += subscribers
-        return self._fan_outs.start(message, targets)
+        return self._fan_outs.start(message, targets) if targets else None
 
     def _subscribers(self, subscription: Subscription) -> dict[Subscription, None] | None:
         destination = subscription.destination

@@ -11,6 +11,8 @@ from autobahn.websocket.xormasker import (  # type: ignore[attr-defined]  # it i
 #: Up to here one operation on long integers unmasks faster than Autobahn's C code with its set-up.
 _SHORT: Final = 1024
 
+_read: Final = int.from_bytes
+
 
 def read_message(data: bytes, start: int, limit: int) -> tuple[bytes, int] | None:
     """Read a whole message that stands at a place.
@@ -39,23 +41,16 @@ def read_message(data: bytes, start: int, limit: int) -> tuple[bytes, int] | Non
     end = body + length
     if end > held or 0 < limit < length:
         return None
-    payload = unmask(data[body - 4 : body], data[body:end], length)
+    mask = data[body - 4 : body]
+    payload: bytes
+    if length > _SHORT:
+        payload = create_xor_masker(mask, length).process(data[body:end])
+    else:
+        key = _read((mask * (length // 4 + 1))[:length], "little")
+        payload = (_read(data[body:end], "little") ^ key).to_bytes(length, "little")
     if first == 0x81 and not payload.isascii():
         try:
             payload.decode()
         except UnicodeDecodeError:
             return None
     return payload, end
-
-
-def unmask(mask: bytes, payload: bytes, length: int) -> bytes:
-    """Take the mask off (RFC 6455 section 5.3).
-
-    :param length: of the payload.
-    """
-    if length > _SHORT:
-        unmasked: bytes = create_xor_masker(mask, length).process(payload)
-        return unmasked
-    read = int.from_bytes
-    key = (mask * (length // 4 + 1))[:length]
-    return (read(payload, "little") ^ read(key, "little")).to_bytes(length, "little")

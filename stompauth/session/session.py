@@ -421,7 +421,10 @@ class Session:
             self._failed(failure, frame, receipt)
             return
         if waiting is None:
-            self._done(frame, receipt)
+            if receipt is None and frame.command == "SEND":
+                self._factory.counters.messages_received += 1
+            else:
+                self._done(frame, receipt)
             return
         self._waiting = waiting
         self._deadlines.clear("frame")
