@@ -32,6 +32,10 @@ PIECE: Final = 65536
 #: Connections that are written to in one turn at most, before others have theirs.
 SENDS: Final = 512
 
+#: Seconds after which a turn writes to no more of them, and after how many it looks at the clock.
+TURN: Final = 0.0025
+STEP: Final = 64
+
 _UNLIMITED: Final = 1 << 62
 
 
@@ -77,18 +81,25 @@ class Turns:
 
     def run(self) -> None:
         """Send what the first of them have; the next turn goes on with the others."""
-        outputs = self._waiting
-        self._waiting = outputs[SENDS:]
-        if self._waiting:
-            del outputs[SENDS:]
-            self.clock.callLater(0, self.run)
-        now = self.clock.seconds()
-        for output in outputs:
-            try:
-                output.flush(now)
-            except Exception:
-                self._log.failure("a connection could not be written to")
-                output.abort()
+        outputs, self._waiting = self._waiting, []
+        begun = now = self.clock.seconds()
+        written = 0
+        # The clock is the wall's, and may be set back: there is a bound without it.
+        while written < min(len(outputs), SENDS) and now - begun < TURN:
+            for output in outputs[written : written + STEP]:
+                try:
+                    output.flush(now)
+                except Exception:
+                    self._log.failure("a connection could not be written to")
+                    output.abort()
+            written += STEP
+            now = self.clock.seconds()
+        rest = outputs[written:]
+        if rest:
+            if not self._waiting:
+                self.clock.callLater(0, self.run)
+            # What a flush has made others write is behind them.
+            self._waiting[:0] = rest
 
 
 @implementer(IPullProducer)

@@ -13,7 +13,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.counters import Counters
 from stompauth.fastio import output
-from stompauth.fastio.output import PIECE, SENDS, Output, Turns, is_drained, socket_of
+from stompauth.fastio.output import (
+    PIECE,
+    SENDS,
+    STEP,
+    TURN,
+    Output,
+    Turns,
+    is_drained,
+    socket_of,
+)
 
 
 class Socket:
@@ -188,6 +197,28 @@ class TurnTests(OutputTestCase):
             self.assertEqual(
                 sent, [1] * min(turn * SENDS, len(sent)) + [0] * max(0, len(sent) - turn * SENDS)
             )
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_long_turn(self) -> None:
+        """RS-3: a turn that has taken long leaves the rest to the next one; the order stays."""
+        passed = [100.0]
+
+        def seconds() -> float:
+            passed[0] += 0.8 * TURN
+            return passed[0]
+
+        self.patch(self.clock, "seconds", seconds)
+        sockets = []
+        for n in range(4 * STEP):
+            self.make()
+            self.output.write(b"%d" % n)
+            sockets.append(self.socket)
+        for turns in (1, 2):
+            (call,) = self.clock.getDelayedCalls()
+            self.clock.calls.clear()
+            call.func()
+            sent = [socket.sends for socket in sockets]
+            self.assertEqual(sent, [1] * 2 * turns * STEP + [0] * (4 - 2 * turns) * STEP)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_failure(self) -> None:
