@@ -42,6 +42,7 @@ class HandshakeRequest:
     :ivar authorizations: the values of all Authorization headers.
     :ivar subprotocols: those that the client offers, in its order.
     :ivar address: the client's address.
+    :ivar key: of the handshake, which its answer has to prove known.
     """
 
     path: str
@@ -50,6 +51,7 @@ class HandshakeRequest:
     authorizations: tuple[bytes, ...]
     subprotocols: tuple[str, ...]
     address: str
+    key: bytes = b""
 
     def __repr__(self) -> str:
         # The query holds the ticket.

@@ -8,7 +8,6 @@ that Autobahn keeps or logs can hold a ticket either.
 
 from __future__ import annotations
 
-import re
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,9 +24,10 @@ from zope.interface import implementer
 
 from stompauth.audit import audit
 from stompauth.errors import Denied
-from stompauth.handshake.admission import HandshakeRequest
+from stompauth.handshake.head import RequestHead
 from stompauth.handshake.responses import NotFound
 from stompauth.handshake.site import StrictHTTPChannel
+from stompauth.handshake.upgrade import read_upgrade
 from stompauth.session.outbound import OutboundBuffer
 from stompauth.settings import Limits, WebSocketSettings
 from stompauth.version import __version__
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from stompauth.handshake.address import ClientAddress
-    from stompauth.handshake.admission import Admission, AdmissionPolicy
+    from stompauth.handshake.admission import Admission, AdmissionPolicy, HandshakeRequest
     from stompauth.session.outbound import Outbound
     from stompauth.session.session import Session, SessionFactory
 
@@ -69,9 +69,6 @@ _REASONS: Final = {
     429: "Too Many Requests",
     503: "Service Unavailable",
 }
-
-#: What may not be in a header: controls, and NEL, at which str.splitlines() starts a new line.
-_BAD_OCTETS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f\x85]")
 
 _FORWARDED_HEADERS: Final = (
     b"Host",
@@ -395,8 +392,13 @@ class WebSocketResource:
             request.getClientAddress(),
             request.requestHeaders.getRawHeaders(b"X-Forwarded-For", []),
         )
+        has_body = getattr(request, "body_too_large", False) or (
+            request.content is not None and bool(request.content.read(1))
+        )
         try:
-            handshake = self._read(request, address)
+            handshake = read_upgrade(
+                RequestHead.of(request), self._path, address, has_body=has_body
+            )
         except Denied as denied:
             return self._deny(request, denied, address)
         request.uri = self._path.encode("ascii")
@@ -413,46 +415,6 @@ class WebSocketResource:
             channel.handed_over()
         return response
 
-    def _read(self, request: Request, address: str) -> HandshakeRequest:
-        """Check the head of the request, in the order of the contract."""
-        headers = request.requestHeaders
-        if request.method != b"GET":
-            raise Denied(405, "method")
-        path, _, query = request.uri.partition(b"?")
-        if path != self._path.encode("ascii"):
-            raise Denied(404, "not-found")
-        upgrade = b",".join(headers.getRawHeaders(b"Upgrade", [])).lower()
-        versions = headers.getRawHeaders(b"Sec-WebSocket-Version", [])
-        if b"websocket" not in _tokens(upgrade) or versions != [b"13"]:
-            raise Denied(426, "version")
-        connection = b",".join(headers.getRawHeaders(b"Connection", [])).lower()
-        keys = headers.getRawHeaders(b"Sec-WebSocket-Key", [])
-        subprotocols = _tokens(b",".join(headers.getRawHeaders(b"Sec-WebSocket-Protocol", [])))
-        if (
-            request.clientproto != b"HTTP/1.1"
-            or b"upgrade" not in _tokens(connection)
-            or len(headers.getRawHeaders(b"Host", [])) != 1
-            or len(keys) != 1
-            or not re.fullmatch(rb"[A-Za-z0-9+/]{22}==", keys[0])
-            or len(set(subprotocols)) != len(subprotocols)
-            or getattr(request, "body_too_large", False)
-            or (request.content is not None and request.content.read(1))
-            or any(
-                _BAD_OCTETS.search(value)
-                for _, values in headers.getAllRawHeaders()
-                for value in values
-            )
-        ):
-            raise Denied(400, "malformed")
-        return HandshakeRequest(
-            path=self._path,
-            query=query,
-            origins=tuple(headers.getRawHeaders(b"Origin", [])),
-            authorizations=tuple(headers.getRawHeaders(b"Authorization", [])),
-            subprotocols=tuple(name.decode("latin-1") for name in subprotocols),
-            address=address,
-        )
-
     def _deny(self, request: Request, denied: Denied, address: str) -> bytes:
         audit("handshake-denied", address=address, status=denied.status, reason=denied.slug)
         request.setResponseCode(denied.status, _REASONS[denied.status].encode("ascii"))
@@ -465,8 +427,3 @@ class WebSocketResource:
         if denied.status == 405:
             headers.setRawHeaders("Allow", ["GET"])
         return b""
-
-
-def _tokens(value: bytes) -> list[bytes]:
-    """The elements of a comma-separated header (RFC 9110 section 5.6.1)."""
-    return [token for token in (part.strip(b" \t") for part in value.split(b",")) if token]
