@@ -29,7 +29,7 @@ from stompauth.handshake.logout_resource import LogoutResource
 from stompauth.handshake.origins import OriginPolicy
 from stompauth.handshake.rate import TokenBuckets
 from stompauth.handshake.ticket_resource import TicketResource
-from stompauth.handshake.websocket import WebSocketResource
+from stompauth.handshake.websocket import StompWebSocketFactory, WebSocketResource
 from stompauth.identity.keys import JWKSet
 from stompauth.identity.revocation import RevocableVerifier, Revocations
 from stompauth.interceptors.authenticate import Authenticate
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 
     from stompauth.broker.queues import QueueDepth
     from stompauth.cluster.cluster import Cluster
-    from stompauth.handshake.websocket import StompWebSocketFactory
     from stompauth.identity.logout import Logout, LogoutVerifier
     from stompauth.session.registry import SessionRegistry
     from stompauth.tickets.grant import TicketGrant
@@ -103,6 +102,7 @@ class StompAuth:
     :ivar limits: what clients can make the server hold.
     :ivar counters: what has happened so far.
     :ivar chain: the interceptors in their order, authentication and authorization among them.
+    :ivar fast_io: whether ``stompauth.fastio`` is used.
     """
 
     _log = Logger()
@@ -162,6 +162,7 @@ class StompAuth:
         )
         self._factories: list[StompWebSocketFactory] = []
         self._websocket_factory = websocket_factory(fast_io)
+        self.fast_io = self._websocket_factory is not StompWebSocketFactory
         self._handshake_interceptors = tuple(handshake_interceptors)
         self._drain_timeout = drain_timeout
         self._addresses = ClientAddress(trusted_proxies)

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from stompauth.application import StompAuth
 from stompauth.config.checks import LISTENERS
 from stompauth.control import MAX_BODY, ControlResource
+from stompauth.fastio.front import FrontSite
 from stompauth.handshake.address import ClientAddress
 from stompauth.handshake.site import PathRouter, StrictSite
 from stompauth.identity.bearer import read_secret_token
@@ -75,7 +76,9 @@ def make_service(
     if config.logout.path:
         logout = application.logout_resource(LogoutVerifier(verifier, reactor))
         resources[config.logout.path.encode("ascii")] = logout
-    site = StrictSite(PathRouter(resources), reactor, trusted_proxies=config.trusted_proxies)
+    site = FrontSite(
+        resources, reactor, fast_io=application.fast_io, trusted_proxies=config.trusted_proxies
+    )
     limit_site(site, config)
 
     def listen(key: str, factory: IProtocolFactory, inner: Service, **options: Any) -> Service:

@@ -35,7 +35,7 @@ from zope.interface import implementer
 from stompauth.client.connector import connect
 from stompauth.client.settings import ClientSettings
 from stompauth.errors import BadToken, TokenExpired
-from stompauth.handshake.site import PathRouter, StrictSite
+from stompauth.fastio.front import FrontSite
 from stompauth.identity.principal import Principal
 from stompauth.interfaces import ITokenVerifier
 
@@ -134,7 +134,7 @@ class MemoryServer:
     def __init__(self, app: StompAuth, clock: Clock) -> None:
         self.settings = ClientSettings(origin="https://client.example")
         app.origins.add("https://client.example")
-        self.site = StrictSite(PathRouter(app.resources()), clock, app.limits.http_timeout)
+        self.site = FrontSite(app.resources(), clock, app.limits.http_timeout, fast_io=app.fast_io)
         self._clock = clock
         self._pumps: list[IOPump] = []
         # Autobahn's timers run on txaio's loop, whatever reactor its factory was given.

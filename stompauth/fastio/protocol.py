@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from contextlib import suppress
 from functools import cached_property
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final
 
-from autobahn.websocket.protocol import TrafficStats
+from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
@@ -17,50 +20,27 @@ from stompauth.handshake.websocket import (
     StompWebSocketFactory,
     StompWebSocketProtocol,
 )
+from stompauth.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.python.failure import Failure
 
+    from stompauth.handshake.admission import Admission
     from stompauth.session.outbound import Outbound
     from stompauth.settings import Limits
 
 
-#: What Autobahn keeps of the opening handshake, and what is of no use once it is over.
-_OF_HANDSHAKE: Final = (
-    "_results",
-    "_transport_details",
-    "_valid_events",
-    "_wskey",
-    "handshake",
-    "http_headers",
-    "http_request_data",
-    "http_request_host",
-    "http_request_params",
-    "http_request_path",
-    "http_request_uri",
-    "http_response_data",
-    "http_status_line",
-    "is_closed",
-    "is_open",
-    "send_queue",
-    "trafficStats",
-    "utf8validator",
-    "websocket_extensions",
-    "websocket_extensions_in_use",
-    "websocket_origin",
-    "websocket_protocol_in_use",
-    "websocket_protocols",
-)
-
-#: What each connection has to itself at first, and all of them have in common while idle.
-_AT_REST: Final[dict[str, Any]] = {
+#: What Autobahn gives each connection when it is made, or when its handshake is over; here it is
+#: on the class until a connection has another.
+AT_REST: Final[dict[str, Any]] = {
     **dict.fromkeys(
         (
-            "_admitting",
             "_perMessageCompress",
+            "_transport_details",
             "autoPingPending",
+            "autoPingPendingCall",
             "autoPingPendingSent",
             "autoPingTimeoutCall",
             "closeHandshakeTimeoutCall",
@@ -93,8 +73,44 @@ _AT_REST: Final[dict[str, Any]] = {
     ),
     "autoPingPendingSeq": 0,
     "data": b"",
-    "send_state": 0,
+    "send_state": WebSocketProtocol.SEND_STATE_GROUND,
+    "state": WebSocketProtocol.STATE_CONNECTING,
+    "websocket_version": 13,
 }
+
+#: What it gives them besides, and nobody asks for: the request, its own answer, and the like.
+UNUSED: Final = frozenset(
+    {
+        "_wskey",
+        "http_headers",
+        "http_request_data",
+        "http_request_host",
+        "http_request_params",
+        "http_request_path",
+        "http_request_uri",
+        "http_response_data",
+        "http_status_line",
+        "is_open",
+        "send_queue",
+        "serverConnectionDropTimeoutCall",
+        "websocket_extensions",
+        "websocket_extensions_in_use",
+        "websocket_origin",
+        "websocket_protocol_in_use",
+        "websocket_protocols",
+    }
+)
+
+#: What a client's key is followed by in what the answer is a hash of (RFC 6455 section 1.3).
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+_ANSWER: Final = f"""\
+HTTP/1.1 101 Switching Protocols\r
+Server: stompauth/{__version__}\r
+Upgrade: websocket\r
+Connection: Upgrade\r
+Sec-WebSocket-Accept: %s\r
+""".encode("ascii")
 
 
 class FastWebSocketProtocol(StompWebSocketProtocol):
@@ -109,6 +125,9 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     # Autobahn copies what these name from its factory to each connection; it is on the class.
     CONFIG_ATTRS = ()  # type: ignore[assignment]  # or any sequence
     current_frame: Any
+    data: bytes
+    autoPingInterval: float  # noqa: N815  # an option of Autobahn
+    openHandshakeTimeoutCall: Any  # noqa: N815
 
     # Autobahn adds to it, and nobody looks at it.
     trafficStats = TrafficStats()
@@ -121,17 +140,63 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     utf8validator = cached_property(lambda _: Utf8Validator())
     is_closed = cached_property(lambda _: Deferred())
 
-    def succeedHandshake(self, res: Any) -> None:
-        """Open, and let go of what the handshake has left."""
-        super().succeedHandshake(res)
-        state = self.__dict__
-        for name in _OF_HANDSHAKE:
-            state.pop(name, None)
-        for name, value in _AT_REST.items():
-            if state.get(name, self) is value:
-                del state[name]
-        # A dictionary never shrinks; its copy has the size that it needs.
-        self.__dict__ = dict(state)
+    def __init__(self) -> None:
+        """Make a connection that has nothing of its own yet; see :data:`AT_REST`."""
+
+    @property
+    def peer(self) -> str:  # type: ignore[override]  # Autobahn's is an attribute
+        """The other end, for Autobahn's log."""
+        return str(self.transport.getPeer())
+
+    # The opening handshake.
+
+    def connectionMade(self) -> None:
+        """Make the one way out."""
+        self._output = Output(self, self.factory.turns)
+        # Unix sockets have no such option, and not all transports the method.
+        with suppress(AttributeError, OSError):
+            self.transport.setTcpNoDelay(True)
+
+    def processHandshake(self) -> None:  # noqa: N802  # Autobahn's name
+        """Have the client admitted: the request was read before, and Autobahn need not read it."""
+        self.data = b""
+        admitting = Deferred.fromCoroutine(self.factory.admission.admit(self.handshake))
+        self._admitting = admitting
+        admitting.addCallbacks(self._admitted, self._not_admitted)
+        if self._admitting is not None and self.factory.limits.handshake_timeout:
+            self.openHandshakeTimeoutCall = self.factory.clock.callLater(
+                self.factory.limits.handshake_timeout, self.onOpenHandshakeTimeout
+            )
+
+    def _admitted(self, admission: Admission) -> None:
+        self._admitting = None
+        self._admission = admission
+        if self.state == self.STATE_CLOSED:
+            # The peer left meanwhile.
+            self._release()
+            return
+        if self.openHandshakeTimeoutCall is not None:
+            self.openHandshakeTimeoutCall.cancel()
+            self.openHandshakeTimeoutCall = None
+        handshake = self.handshake
+        del self.handshake
+        answer = _ANSWER % b64encode(sha1(handshake.key + _GUID, usedforsecurity=False).digest())
+        subprotocol = handshake.subprotocol()
+        if subprotocol is not None:
+            answer += b"Sec-WebSocket-Protocol: %s\r\n" % subprotocol.encode("ascii")
+        self.sendData(answer + b"\r\n")
+        self.state = self.STATE_OPEN
+        if self.autoPingInterval:
+            self.autoPingPendingCall = self.factory._batched_timer.call_later(
+                self.autoPingInterval, self._sendAutoPing
+            )
+        self._open(handshake.address)
+
+    def _not_admitted(self, failure: Failure) -> None:
+        self._admitting = None
+        status = self._denied(failure)
+        if self.state != self.STATE_CLOSED:
+            self.failHandshake("", status)
 
     # The way in.
 
@@ -149,6 +214,10 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
             data = data[taken:]
         super().dataReceived(data)
 
+    def _read(self, data: bytes) -> None:
+        # As dataReceived() does, but for its words to a log at a level that is off.
+        self._dataReceived(data)
+
     def _take_messages(self, data: bytes) -> int:
         """Take messages while they are easy to read; the place behind them."""
         place = 0
@@ -164,11 +233,6 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         return place
 
     # The way out.
-
-    def connectionMade(self) -> None:
-        """Make the one way out."""
-        self._output = Output(self, self.factory.turns)
-        super().connectionMade()
 
     def _open_output(self) -> None:
         self._output.open()
@@ -190,6 +254,10 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
             self._output.close()
         super()._closeConnection(abort)
 
+    def _lose(self, reason: Failure) -> None:
+        # As connectionLost() does, but for its words to a log at a level that is off.
+        WebSocketProtocol._connectionLost(self, reason)  # type: ignore[arg-type]  # no str
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The socket is gone."""
         super().connectionLost(reason)
@@ -208,5 +276,5 @@ class FastWebSocketFactory(StompWebSocketFactory):
         super().replace_limits(limits)
         options = {name: getattr(self, name) for name in StompWebSocketProtocol.CONFIG_ATTRS}
         self.protocol = type(
-            "FastWebSocketProtocol", (FastWebSocketProtocol,), {**options, **_AT_REST}
+            "FastWebSocketProtocol", (FastWebSocketProtocol,), {**options, **AT_REST}
         )

@@ -28,7 +28,9 @@ class RequestHead:
     @classmethod
     def of(cls, request: Request) -> RequestHead:
         """The head of a request that twisted.web has parsed."""
-        headers = {name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()}
+        headers = {
+            name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()
+        }
         return cls(request.method, request.uri, request.clientproto, headers)
 
     def values(self, name: bytes) -> Sequence[bytes]:

@@ -203,8 +203,17 @@ class StrictSite(Site):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make the channel of a socket that was accepted; None, and it is closed."""
         release = self._connections.claim(addr)
-        if release is None:
-            return None
+        return None if release is None else self.make_protocol(addr, release)
+
+    def make_protocol(self, addr: IAddress | None, release: Callable[[], None]) -> Any:
+        """Make the protocol of a socket that was accepted, and has its place among all."""
+        return self.make_channel(addr, release)
+
+    def make_channel(self, addr: IAddress | None, release: Callable[[], None] | None) -> Any:
+        """Make a channel of twisted.web.
+
+        :param release: gives the socket's place back, to be called once.
+        """
         channel: Any = super().buildProtocol(addr)
         channel.release_place = release
         return channel

@@ -18,6 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from zope.interface import implementer
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from autobahn.websocket.types import ConnectionRequest
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
     from twisted.web.server import Request
 
     from stompauth.handshake.address import ClientAddress
@@ -108,29 +108,33 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         self._admitting = Deferred.fromCoroutine(self.factory.admission.admit(self.handshake))
         try:
             self._admission = await self._admitting
-        except CancelledError:
-            # The peer left meanwhile.
-            raise ConnectionDeny(503, _REASONS[503]) from None
-        except Denied as denied:
+        except Exception:
+            status = self._denied(Failure())
+            # Autobahn would put the text of any other exception into the status line.
+            raise ConnectionDeny(status, _REASONS.get(status, "Denied")) from None
+        finally:
+            self._admitting = None
+        if self.state == self.STATE_CLOSED:
+            # The peer left meanwhile; onOpen would follow onClose.
+            self._release()
+            raise ConnectionDeny(503, _REASONS[503])
+        return self.handshake.subprotocol()
+
+    def _denied(self, failure: Failure) -> int:
+        """Tell the log why nobody was admitted, and give the status to answer."""
+        denied = failure.value
+        if isinstance(denied, Denied):
             audit(
                 "handshake-denied",
                 address=self.handshake.address,
                 status=denied.status,
                 reason=denied.slug,
             )
-            reason = _REASONS.get(denied.status, "Denied")
-            raise ConnectionDeny(denied.status, reason) from None
-        except Exception:
-            # Autobahn would put the text of any other exception into the status line.
-            self._log.failure("a handshake failed")
-            raise ConnectionDeny(503, _REASONS[503]) from None
-        finally:
-            self._admitting = None
-        if self.is_closed.called:
-            # The peer left meanwhile; onOpen would follow onClose.
-            self._release()
-            raise ConnectionDeny(503, _REASONS[503])
-        return self.handshake.subprotocol()
+            return denied.status
+        # The peer may have left meanwhile.
+        if not isinstance(denied, CancelledError):
+            self._log.failure("a handshake failed", failure)
+        return 503
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Deny in constant words; Autobahn's own quote the request."""
@@ -145,8 +149,12 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         if self.state == self.STATE_CLOSED:
             # Over TLS a peer that we have hung up on can go on sending; Autobahn would keep it.
             return
-        super().dataReceived(data)
+        self._read(data)
         self._tell_received()
+
+    def _read(self, data: bytes) -> None:
+        """Let Autobahn have what comes."""
+        super().dataReceived(data)
 
     def _tell_received(self) -> None:
         frames, self._frames = self._frames, 0
@@ -186,12 +194,16 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         if self._admission is None:
             self.abort()
             return
+        self._open(self.handshake.address)
+
+    def _open(self, address: str) -> None:
+        admission: Any = self._admission
         # The HTTP channel is still the transport's producer.
         self.transport.unregisterProducer()
         self._open_output()
         try:
             self._session = self.factory.sessions.open(
-                self._admission.grant, self.handshake.address, self, self._admission.attributes
+                admission.grant, address, self, admission.attributes
             )
         except Exception:
             self._log.failure("a session could not be made")
@@ -217,7 +229,7 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The socket is gone: so are the session and its place in the counts."""
-        super().connectionLost(reason)
+        self._lose(reason)
         if self._admitting is not None:
             self._admitting.cancel()
         if self._hanging_up is not None and self._hanging_up.active():
@@ -226,6 +238,10 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         if session is not None:
             session.connection_lost()
         self._release()
+
+    def _lose(self, reason: Failure) -> None:
+        """Let Autobahn know of it."""
+        super().connectionLost(reason)
 
     def dropConnection(self, abort: bool = False) -> None:
         """Hang up, in bounded time: over TLS, or with output unread, a peer could put it off.
@@ -362,6 +378,7 @@ class WebSocketResource:
     """``GET /stomp``: checks what HTTP has to be right about, and lets Autobahn upgrade.
 
     :param addresses: finds the client's address.
+    :ivar factory: makes the protocols.
     """
 
     _log = Logger()
@@ -374,7 +391,7 @@ class WebSocketResource:
         addresses: ClientAddress,
         settings: WebSocketSettings,
     ) -> None:
-        self._factory = factory
+        self.factory = factory
         self._addresses = addresses
         self._path = settings.path
 
@@ -388,17 +405,13 @@ class WebSocketResource:
 
     def render(self, request: Request) -> Any:
         """Read the handshake, and go on with it on Autobahn."""
-        address = self._addresses.of(
-            request.getClientAddress(),
-            request.requestHeaders.getRawHeaders(b"X-Forwarded-For", []),
-        )
+        head = RequestHead.of(request)
+        address = self.address_of(head, request.getClientAddress())
         has_body = getattr(request, "body_too_large", False) or (
             request.content is not None and bool(request.content.read(1))
         )
         try:
-            handshake = read_upgrade(
-                RequestHead.of(request), self._path, address, has_body=has_body
-            )
+            handshake = self.read(head, address, has_body=has_body)
         except Denied as denied:
             return self._deny(request, denied, address)
         request.uri = self._path.encode("ascii")
@@ -410,10 +423,21 @@ class WebSocketResource:
         request.requestHeaders = forwarded
         request.content = BytesIO()
         channel = request.channel
-        response = AutobahnResource(_ForOneRequest(self._factory, handshake)).render(request)
+        response = AutobahnResource(_ForOneRequest(self.factory, handshake)).render(request)
         if isinstance(channel, StrictHTTPChannel):
             channel.handed_over()
         return response
+
+    def address_of(self, head: RequestHead, peer: IAddress | None) -> str:
+        """Where a request comes from."""
+        return self._addresses.of(peer, head.values(b"x-forwarded-for"))
+
+    def read(self, head: RequestHead, address: str, *, has_body: bool = False) -> HandshakeRequest:
+        """Read a handshake.
+
+        :raises Denied: with the status to answer.
+        """
+        return read_upgrade(head, self._path, address, has_body=has_body)
 
     def _deny(self, request: Request, denied: Denied, address: str) -> bytes:
         audit("handshake-denied", address=address, status=denied.status, reason=denied.slug)
