@@ -10,18 +10,20 @@ from typing import IO, TYPE_CHECKING, Any
 
 from twisted.application.reactors import getReactorTypes
 from twisted.application.service import MultiService
-from twisted.logger import ILogObserver
+from twisted.logger import FileLogObserver, ILogObserver, textFileLogObserver
 from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 
 from stompauth.config import Config, Given, effective
 from stompauth.errors import ConfigError
-from stompauth.logs import json_file_log_observer
+from stompauth.logs import json_file_log_observer, text_file_log_observer
 from stompauth.workers.log import worker_log_observer
 from stompauth.workers.start import Start
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.application.service import IService
 
 
@@ -29,7 +31,8 @@ class Options(usage.Options):
     """What the command line says.
 
     :ivar config: the configuration, once the options are parsed; None for the demo.
-    :ivar json_log: whether the service has to bring an observer for twistd.
+    :ivar log_observer: makes the observer that the service has to bring for twistd; None if it has
+        to bring none.
     :ivar start: of a worker, what its parent has said.
     """
 
@@ -50,7 +53,7 @@ class Options(usage.Options):
     ]
 
     config: Config | None = None
-    json_log: bool = False
+    log_observer: Callable[[IO[Any]], FileLogObserver] | None = None
     start: Start | None = None
 
     def __init__(self) -> None:
@@ -96,6 +99,8 @@ class Options(usage.Options):
             self._be_worker()
         elif self.config.ops.log_format == "json":
             self._log_json()
+        else:
+            self._log_text()
 
     def _be_worker(self) -> None:
         """Do as the parent says, and log to it."""
@@ -142,7 +147,18 @@ class Options(usage.Options):
         elif runner["logfile"] == "-" and not runner.get("nodaemon"):
             raise usage.UsageError("A daemon cannot log to stdout.")
         else:
-            self.json_log = True
+            self.log_observer = json_file_log_observer
+
+    def _log_text(self) -> None:
+        """Have twist, or twistd, write the same text by an observer that costs less."""
+        runner = self.parent
+        if runner is None:
+            return
+        if "fileLogObserverFactory" in runner:  # twist
+            if runner["fileLogObserverFactory"] is textFileLogObserver:
+                runner["fileLogObserverFactory"] = text_file_log_observer
+        elif not runner.get("syslog") and (runner["logfile"] != "-" or runner.get("nodaemon")):
+            self.log_observer = text_file_log_observer
 
 
 def makeService(options: Options) -> IService:
@@ -168,27 +184,27 @@ def makeService(options: Options) -> IService:
             service = make_service(options.config, reactor, options.read_again, worker)
     except ConfigError as error:
         raise SystemExit(str(error)) from error
-    if not options.json_log:
+    if options.log_observer is None:
         return service
-    top = JSONLogged(_log_file(options.parent, reactor))
+    top = Logged(options.log_observer(_log_file(options.parent, reactor)))
     service.setServiceParent(top)
     return top
 
 
-class JSONLogged(MultiService):
-    """Has the application that it becomes part of log JSON; twistd asks that for its observer.
+class Logged(MultiService):
+    """Has the application that it becomes part of log by an observer; twistd asks that for one.
 
-    :param file: where to.
+    :param observer: the observer.
     """
 
-    def __init__(self, file: IO[Any]) -> None:
+    def __init__(self, observer: FileLogObserver) -> None:
         super().__init__()
-        self._file = file
+        self._observer = observer
 
     def setServiceParent(self, parent: Any) -> None:
         """Become part of an application."""
         if isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, json_file_log_observer(self._file))
+            parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
 
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import io
 import json
+from string import Formatter
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher, formatEvent
+from twisted.logger import (
+    LogEvent,
+    Logger,
+    LogLevel,
+    LogPublisher,
+    formatEvent,
+    formatEventAsClassicLogText,
+)
 from twisted.python import log as legacy
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.audit import EVENTS
-from stompauth.logs import json_file_log_observer, json_line
+from stompauth.logs import json_file_log_observer, json_line, text_file_log_observer, text_line
 
 
 class Unshowable:
@@ -38,6 +47,46 @@ def parsed(event: LogEvent) -> dict[str, Any]:
     assert line.count("\n") == 1
     fields: dict[str, Any] = json.loads(line)
     return fields
+
+
+class TextLineTests(SynchronousTestCase):
+    """The text is that of Twisted's own observer, whatever the event."""
+
+    def assert_same(self, event: LogEvent) -> None:
+        self.assertEqual(text_line(event), formatEventAsClassicLogText(event))
+
+    def test_audit(self) -> None:
+        """The events that come with each connection read as they always did."""
+        events: list[LogEvent] = []
+        for event, (level, text) in EVENTS.items():
+            facts = {name: f"a {name}\n{{}}" for _, name, _, _ in Formatter().parse(text) if name}
+            Logger("stompauth.audit", observer=events.append).emit(
+                level, text, audit=event, **facts
+            )
+        self.assertEqual(len(events), len(EVENTS))
+        for logged in events:
+            self.assert_same(logged)
+            # Of another process, as its parent logs it.
+            self.assert_same(logged | {"log_system": "worker 1, here"})
+            self.assert_same(logged | {"log_failure": Failure(ValueError("oh"))})
+
+    def test_others(self) -> None:
+        """So do all other events, with and without a time, and those that say nothing."""
+        self.assert_same(event_of("{a.real} {b()}", a=3, b=lambda: "two\nlines"))
+        self.assert_same(event_of("{missing}"))
+        self.assert_same({"log_format": "no time"})
+        self.assertIsNone(text_line({}))
+
+    def test_time(self) -> None:
+        """Each second has a text of its own."""
+        for when in (1_750_000_000.0, 1_750_000_000.99, 1_750_000_001.0, 1_750_000_000.5):
+            self.assert_same(event_of("now") | {"log_time": when})
+
+    def test_file(self) -> None:
+        """The observer writes lines."""
+        file = io.StringIO()
+        text_file_log_observer(file)({"log_format": "hello"})
+        self.assertEqual(file.getvalue(), "- [-#-] hello\n")
 
 
 class JSONLineTests(SynchronousTestCase):

@@ -14,12 +14,12 @@ from typing import Any
 import twisted.internet
 from twisted.application.service import Application, IService, IServiceMaker
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, LogLevel, jsonFileLogObserver, textFileLogObserver
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
-from stompauth.logs import json_file_log_observer
+from stompauth.logs import json_file_log_observer, text_file_log_observer
 from stompauth.tap import Options, makeService
 from stompauth.workers.log import worker_log_observer
 from stompauth.workers.parent import WorkersService
@@ -283,9 +283,28 @@ class LogFormatTests(MakeServiceCase):
         self.assertIn('"hello"', name.with_name("server.log.1").read_text("utf-8"))
 
     def test_text(self) -> None:
-        """Without it twistd is left alone."""
+        """Without it twistd logs text, as it always does."""
         self.file.write_text(CONFIG, "utf-8")
-        self.assertIsNone(self.observer())
+        observer: Any = self.observer()
+        observer({"log_format": "hello", "log_namespace": "here", "log_level": LogLevel.info})
+        self.assertEqual(self.stdout.getvalue().splitlines()[-1], "- [here#info] hello")
+
+    def test_text_elsewhere(self) -> None:
+        """What is not to be text in a file, or cannot be, is left to twistd."""
+        self.file.write_text(CONFIG, "utf-8")
+        self.assertIsNone(self.observer(syslog=1))
+        self.assertIsNone(self.observer(logfile="-", nodaemon=0))
+
+    def test_twist_text(self) -> None:
+        """Under twist text is written by our observer, and what else was chosen is left."""
+        self.file.write_text(CONFIG, "utf-8")
+        for chosen, used in (
+            (textFileLogObserver, text_file_log_observer),
+            (jsonFileLogObserver, jsonFileLogObserver),
+        ):
+            runner: dict[str, object] = {"fileLogObserverFactory": chosen}
+            self.assertIsNone(self.run_by(runner).log_observer)
+            self.assertIs(runner["fileLogObserverFactory"], used)
 
     def test_refused(self) -> None:
         """What would be text, or nowhere, is refused."""
@@ -298,7 +317,7 @@ class LogFormatTests(MakeServiceCase):
     def test_twist(self) -> None:
         """Under twist, its choice of a format is replaced."""
         runner: dict[str, object] = {"fileLogObserverFactory": None}
-        self.assertFalse(self.run_by(runner).json_log)
+        self.assertIsNone(self.run_by(runner).log_observer)
         self.assertIs(runner["fileLogObserverFactory"], json_file_log_observer)
 
 
