@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from twisted.web.resource import Resource
@@ -15,33 +16,73 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
 
-def set_security_headers(request: Request) -> None:
+@dataclass(slots=True)
+class Answer:
+    """What is to be answered, by whatever speaks HTTP here."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = b""
+
+    def fill(self, request: Request) -> bytes:
+        """Set status and headers, and give the body."""
+        request.setResponseCode(self.status)
+        for name, value in self.headers.items():
+            request.responseHeaders.setRawHeaders(name, [value])
+        return self.body
+
+
+def security_headers(*, is_secure: bool) -> dict[str, str]:
     """What every answer of ours says: keep it nowhere, guess nothing, tell nobody."""
-    headers = request.responseHeaders
-    headers.setRawHeaders("Cache-Control", ["no-store"])
-    headers.setRawHeaders("X-Content-Type-Options", ["nosniff"])
-    headers.setRawHeaders("Referrer-Policy", ["no-referrer"])
-    if request.isSecure():
-        headers.setRawHeaders("Strict-Transport-Security", ["max-age=31536000"])
+    headers = {
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }
+    if is_secure:
+        headers["Strict-Transport-Security"] = "max-age=31536000"
+    return headers
+
+
+def set_security_headers(request: Request) -> None:
+    """Set :func:`security_headers`."""
+    for name, value in security_headers(is_secure=request.isSecure()).items():
+        request.responseHeaders.setRawHeaders(name, [value])
 
 
 def deny(request: Request, denied: Denied) -> bytes:
     """Set status and headers, and give the JSON body: ``error``, and ``detail`` if there is one."""
-    set_security_headers(request)
-    request.setResponseCode(denied.status)
-    if denied.retry_after is not None:
-        request.responseHeaders.setRawHeaders("Retry-After", [str(denied.retry_after)])
+    return denial(denied, is_secure=request.isSecure()).fill(request)
+
+
+def denial(denied: Denied, *, is_secure: bool) -> Answer:
+    """Answer with the status and a JSON body: ``error``, and ``detail`` if there is one."""
     body = {"error": denied.slug}
     if denied.detail is not None:
         body["detail"] = denied.detail
-    return json_body(request, body)
+    answer = json_answer(body, is_secure=is_secure)
+    answer.status = denied.status
+    if denied.retry_after is not None:
+        answer.headers["Retry-After"] = str(denied.retry_after)
+    return answer
+
+
+def json_answer(value: object, *, is_secure: bool) -> Answer:
+    """Answer 200, with the value as JSON."""
+    headers = security_headers(is_secure=is_secure)
+    headers["Content-Type"] = "application/json"
+    return Answer(200, headers, json.dumps(value).encode("ascii"))
 
 
 def unauthorized(request: Request, *, token_sent: bool) -> Denied:
     """Make the 401, with the challenge of RFC 6750 section 3 among the headers."""
-    challenge = 'Bearer error="invalid_token"' if token_sent else "Bearer"
-    request.responseHeaders.setRawHeaders("WWW-Authenticate", [challenge])
+    request.responseHeaders.setRawHeaders("WWW-Authenticate", [challenge(token_sent=token_sent)])
     return Denied(401, "unauthorized")
+
+
+def challenge(*, token_sent: bool) -> str:
+    """What a 401 says in ``WWW-Authenticate``."""
+    return 'Bearer error="invalid_token"' if token_sent else "Bearer"
 
 
 def json_body(request: Request, value: object) -> bytes:

@@ -13,21 +13,23 @@ from twisted.web.resource import IResource, Resource
 from stompauth.audit import audit
 from stompauth.errors import BadToken, Denied, TokenRevoked, Unavailable
 from stompauth.handshake.address import network_of
+from stompauth.handshake.head import RequestHead
 from stompauth.handshake.rate import TokenBuckets
 from stompauth.handshake.responses import (
+    Answer,
     NotFound,
     answer_later,
-    deny,
-    json_body,
-    set_security_headers,
-    unauthorized,
+    challenge,
+    denial,
+    json_answer,
+    security_headers,
 )
 from stompauth.identity.bearer import parse_bearer
 from stompauth.settings import TicketSettings
 from stompauth.tickets.grant import TicketGrant
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.interfaces import IAddress, IReactorTime
     from twisted.web.server import Request
 
     from stompauth.handshake.address import ClientAddress
@@ -86,71 +88,95 @@ class TicketResource(Resource):
 
     def render(self, request: Request) -> bytes | int:
         """Answer any method."""
-        self._allow_origin(request)
+        head = RequestHead.of(request)
         if request.method == b"OPTIONS":
-            return self._preflight(request)
-        answer = Deferred.fromCoroutine(self._answer(request))
+            return self._preflight(request, head)
+        answer = Deferred.fromCoroutine(
+            self.answer(
+                head,
+                request.getClientAddress(),
+                is_secure=request.isSecure(),
+                body_too_large=getattr(request, "body_too_large", False),
+            )
+        )
         request.notifyFinish().addErrback(lambda _: answer.cancel())
-        done = answer_later(request, answer)
+        body: Deferred[bytes] = answer.addCallback(lambda answer: answer.fill(request))
+        done = answer_later(request, body)
         # Of a client that has left.
-        answer.addErrback(lambda failure: failure.trap(CancelledError))
+        body.addErrback(lambda failure: failure.trap(CancelledError))
         return done
 
-    def _allow_origin(self, request: Request) -> None:
-        headers = request.responseHeaders
-        headers.setRawHeaders("Vary", ["Origin"])
-        origins = request.requestHeaders.getRawHeaders(b"Origin", [])
+    def _cors(self, head: RequestHead) -> dict[str, str]:
+        headers = {"Vary": "Origin"}
+        origins = head.values(b"origin")
         if origins and self._origins.allows(origins):
-            headers.setRawHeaders(b"Access-Control-Allow-Origin", [origins[0]])
-            headers.setRawHeaders("Access-Control-Expose-Headers", ["Retry-After"])
+            headers["Access-Control-Allow-Origin"] = origins[0].decode("ascii")
+            headers["Access-Control-Expose-Headers"] = "Retry-After"
+        return headers
 
-    def _preflight(self, request: Request) -> bytes:
+    def _preflight(self, request: Request, head: RequestHead) -> bytes:
         """Answer a CORS preflight (Fetch, "CORS-preflight request")."""
-        origins = request.requestHeaders.getRawHeaders(b"Origin", [])
+        cors = self._cors(head)
+        origins = head.values(b"origin")
         if not origins or not self._origins.allows(origins):
-            return deny(request, Denied(403, "origin"))
-        set_security_headers(request)
-        headers = request.responseHeaders
-        headers.setRawHeaders("Access-Control-Allow-Methods", ["POST"])
-        headers.setRawHeaders("Access-Control-Allow-Headers", ["authorization"])
-        headers.setRawHeaders("Access-Control-Max-Age", ["600"])
-        request.setResponseCode(204)
-        return b""
+            answer = denial(Denied(403, "origin"), is_secure=request.isSecure())
+        else:
+            cors["Access-Control-Allow-Methods"] = "POST"
+            cors["Access-Control-Allow-Headers"] = "authorization"
+            cors["Access-Control-Max-Age"] = "600"
+            answer = Answer(204, security_headers(is_secure=request.isSecure()))
+        answer.headers |= cors
+        return answer.fill(request)
 
-    async def _answer(self, request: Request) -> bytes:
-        address = self._addresses.of(
-            request.getClientAddress(),
-            request.requestHeaders.getRawHeaders(b"X-Forwarded-For", []),
-        )
+    async def answer(
+        self,
+        head: RequestHead,
+        peer: IAddress | None,
+        *,
+        is_secure: bool,
+        body_too_large: bool = False,
+    ) -> Answer:
+        """Answer a request, of any method but OPTIONS.
+
+        :param peer: the other end of the connection.
+        :param is_secure: whether the connection is.
+        :param body_too_large: whether there is a body that is longer than any may be.
+        """
+        address = self._addresses.of(peer, head.values(b"x-forwarded-for"))
+        headers = self._cors(head)
         try:
-            answer = await self._trade(request, address)
+            ticket = await self._trade(head, address, headers, body_too_large=body_too_large)
         except Denied as denied:
             audit("ticket-refused", address=address, reason=denied.reason)
             if denied.status == 405:
-                request.responseHeaders.setRawHeaders("Allow", ["POST, OPTIONS"])
-            return deny(request, denied)
+                headers["Allow"] = "POST, OPTIONS"
+            answer = denial(denied, is_secure=is_secure)
         except CancelledError:
             raise
         except Exception:
             self._log.failure("the ticket endpoint failed")
-            return deny(request, Denied(503, "unavailable", 1))
-        set_security_headers(request)
-        return json_body(request, answer)
+            answer = denial(Denied(503, "unavailable", 1), is_secure=is_secure)
+        else:
+            answer = json_answer(ticket, is_secure=is_secure)
+        answer.headers |= headers
+        return answer
 
-    async def _trade(self, request: Request, address: str) -> dict[str, object]:
-        if request.method != b"POST":
+    async def _trade(
+        self, head: RequestHead, address: str, headers: dict[str, str], *, body_too_large: bool
+    ) -> dict[str, object]:
+        if head.method != b"POST":
             raise Denied(405, "method")
-        if getattr(request, "body_too_large", False):
+        if body_too_large:
             raise Denied(413, "too-large")
         network = network_of(address)
-        origins = request.requestHeaders.getRawHeaders(b"Origin", [])
+        origins = head.values(b"origin")
         if not self._origins.allows(origins):
             # No failure of the address: any page that a user looks at could lock him out.
             raise Denied(403, "origin")
         self._connections.check_open()
         if self._failures.is_empty(network):
             raise Denied(429, "rate", self._failures.retry_after(network))
-        principal = await self._verify(request, network)
+        principal = await self._verify(head, network, headers)
         subject = f"{principal.issuer}\n{principal.name}"
         if not self._rate.take(subject):
             raise Denied(429, "rate", self._rate.retry_after(subject))
@@ -159,7 +185,7 @@ class TicketResource(Resource):
         ttl = min(self._settings.ttl, principal.expires_at - self._clock.seconds())
         if ttl < 1:
             # Good only by the leeway: a ticket may not outlive its token.
-            raise self._unauthorized(request, network, token_sent=True)
+            raise self._unauthorized(headers, network, token_sent=True)
         grant = TicketGrant(
             issuer=principal.issuer,
             user=principal.name,
@@ -180,20 +206,21 @@ class TicketResource(Resource):
         audit("ticket-issued", user=principal.name, address=address)
         return {"ticket": ticket, "expires_in": int(ttl)}
 
-    async def _verify(self, request: Request, network: str) -> Principal:
-        values = request.requestHeaders.getRawHeaders(b"Authorization", [])
+    async def _verify(self, head: RequestHead, network: str, headers: dict[str, str]) -> Principal:
+        values = head.values(b"authorization")
         token = parse_bearer(values[0].decode("latin-1")) if len(values) == 1 else None
         if token is None:
-            raise self._unauthorized(request, network, token_sent=bool(values))
+            raise self._unauthorized(headers, network, token_sent=bool(values))
         try:
             return await self._verifier.verify(token)
         except TokenRevoked:
             raise Denied(403, "revoked") from None
         except BadToken as bad:
-            raise self._unauthorized(request, network, token_sent=True) from bad
+            raise self._unauthorized(headers, network, token_sent=True) from bad
         except Unavailable as unavailable:
             raise Denied(503, "unavailable", math.ceil(unavailable.retry_after)) from None
 
-    def _unauthorized(self, request: Request, network: str, *, token_sent: bool) -> Denied:
+    def _unauthorized(self, headers: dict[str, str], network: str, *, token_sent: bool) -> Denied:
         self._failures.take(network)
-        return unauthorized(request, token_sent=token_sent)
+        headers["WWW-Authenticate"] = challenge(token_sent=token_sent)
+        return Denied(401, "unauthorized")
