@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.web.http import RESPONSES, datetimeToString
 
 from stompauth.errors import Denied
 from stompauth.fastio.heads import read_head
-from stompauth.handshake.site import PathRouter, StrictSite
+from stompauth.handshake.site import PathRouter, StrictHTTPChannel, StrictSite
+from stompauth.handshake.ticket_resource import TicketResource
 from stompauth.handshake.websocket import WebSocketResource
+from stompauth.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,14 +25,21 @@ if TYPE_CHECKING:
     from twisted.web.resource import IResource
 
     from stompauth.handshake.head import RequestHead
+    from stompauth.handshake.responses import Answer
+
+
+#: What Connection may say, in lower case; twisted.web takes other words, too.
+_CONNECTIONS: Final[tuple[list[bytes], ...]] = ([], [b"close"], [b"keep-alive"])
+
+_SERVER: Final = f"Server: stompauth/{__version__}".encode("ascii")
 
 
 class Front(Protocol):
     """A connection of which nothing is known yet.
 
-    If the first that comes is a whole request that is right in every point, and its answer is here,
-    then it is answered here. Whatever else comes goes to twisted.web, unread and from the first
-    octet, and with it the connection.
+    If the first that comes is a whole request that is right in every point, for a ticket or for
+    the WebSocket, it is answered here. Anything else goes to twisted.web, unread and from its first
+    octet, and so does all that follows an answer.
 
     :param site: whose it is.
     :param address: the other end, as it was at accept.
@@ -42,31 +54,46 @@ class Front(Protocol):
         self._site = site
         self._address = address
         self._release: Callable[[], None] | None = release
-        self._silence: IDelayedCall | None = None
+        self._clock: IDelayedCall | None = None
+        self._answering: Deferred[Answer] | None = None
+        self._is_paused = False
+        self._has_ended = False
+        self._early = b""
 
     def connectionMade(self) -> None:
         """Wait for something to come, but not for ever."""
         if self._site.timeOut:
-            self._silence = self._site.reactor.callLater(self._site.timeOut, self._timed_out)
+            self._clock = self._site.reactor.callLater(self._site.timeOut, self._timed_out)
 
     def _timed_out(self) -> None:
-        self._silence = None
+        self._clock = None
         # It knows how to hang up on somebody who does not speak.
         self._go_on_with_web().timeoutConnection()
 
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
     def dataReceived(self, data: bytes) -> None:
         """Find out what it is."""
+        if self._has_ended:
+            # Over TLS a peer that we have hung up on can go on sending.
+            return
+        if self._answering is not None:
+            # Reading is paused; this was on its way already.
+            self._early += data
+            return
         self._stop_clock()
         head = read_head(data)
-        if head is None or not self._answer(head):
+        if head is None or not (self._upgrade(head) or self._issue(head)):
             self._go_on_with_web().dataReceived(data)
 
-    def _answer(self, head: RequestHead) -> bool:
-        websocket = self._site.websocket
-        return websocket is not None and self._upgrade(head, websocket)
-
-    def _upgrade(self, head: RequestHead, websocket: WebSocketResource) -> bool:
+    def _upgrade(self, head: RequestHead) -> bool:
         """Make it a WebSocket; what is to be denied at first sight is twisted.web's to answer."""
+        websocket = self._site.websocket
+        if websocket is None or head.method != b"GET":
+            return False
         peer = self.transport.getPeer()
         try:
             handshake = websocket.read(head, websocket.address_of(head, peer))
@@ -79,6 +106,44 @@ class Front(Protocol):
         self._give_back()
         return True
 
+    def _issue(self, head: RequestHead) -> bool:
+        """Answer a request for a ticket."""
+        tickets = self._site.tickets.get(head.target)
+        connection = [value.lower() for value in head.values(b"connection")]
+        if tickets is None or head.method != b"POST" or connection not in _CONNECTIONS:
+            return False
+        closes = connection == [b"close"]
+        transport = self.transport
+        is_secure = ISSLTransport.providedBy(transport)
+        answer = self._answering = Deferred.fromCoroutine(
+            tickets.answer(head, transport.getPeer(), is_secure=is_secure)
+        )
+        # Of a client that has left, it is cancelled.
+        answer.addCallbacks(
+            self._write, lambda failure: failure.trap(CancelledError), callbackArgs=(closes,)
+        )
+        if self._answering is not None:
+            self._is_paused = True
+            transport.pauseProducing()
+        return True
+
+    def _write(self, answer: Answer, closes: bool) -> None:
+        self._answering = None
+        self.transport.write(_octets(answer, self._site.reactor.seconds(), closes=closes))
+        if closes:
+            # In bounded time, as the channel of twisted.web does it.
+            self._has_ended = True
+            self._clock = self._site.reactor.callLater(
+                StrictHTTPChannel.abortTimeout, self.transport.abortConnection
+            )
+            self.transport.loseConnection()
+            return
+        if self._is_paused:
+            self.transport.resumeProducing()
+        channel = self._go_on_with_web()
+        if self._early:
+            channel.dataReceived(self._early)
+
     def _go_on_with_web(self) -> Any:
         release, self._release = self._release, None
         channel = self._site.make_channel(self._address, release)
@@ -86,14 +151,11 @@ class Front(Protocol):
         return channel
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is gone, and never was anything."""
+        """It is gone; who has asked for a ticket gets none."""
         self._stop_clock()
+        if self._answering is not None:
+            self._answering.cancel()
         self._give_back()
-
-    def _stop_clock(self) -> None:
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
 
     def _give_back(self) -> None:
         release, self._release = self._release, None
@@ -112,6 +174,19 @@ def connect(transport: Any, protocol: Any) -> None:
     else:
         transport.protocol = protocol
     protocol.makeConnection(transport)
+
+
+def _octets(answer: Answer, now: float, *, closes: bool) -> bytes:
+    lines = [
+        b"HTTP/1.1 %d %s" % (answer.status, RESPONSES.get(answer.status, b"Unknown Status")),
+        _SERVER,
+        b"Date: " + datetimeToString(now),
+        b"Content-Length: %d" % len(answer.body),
+    ]
+    if closes:
+        lines.append(b"Connection: close")
+    lines += [f"{name}: {value}".encode("ascii") for name, value in answer.headers.items()]
+    return b"\r\n".join([*lines, b"", answer.body])
 
 
 class FrontSite(StrictSite):
@@ -134,12 +209,15 @@ class FrontSite(StrictSite):
             PathRouter(resources), clock, http_timeout, trusted_proxies=trusted_proxies
         )
         self.websocket: WebSocketResource | None = None
-        for resource in resources.values() if fast_io else ():
+        self.tickets: dict[bytes, TicketResource] = {}
+        for path, resource in resources.items() if fast_io else ():
             if isinstance(resource, WebSocketResource):
                 self.websocket = resource
+            elif isinstance(resource, TicketResource):
+                self.tickets[path] = resource
 
     def make_protocol(self, addr: IAddress | None, release: Callable[[], None]) -> Any:
-        """Wait for the first octets, unless they can be but for twisted.web."""
-        if self.websocket is None:
+        """Wait for the first octets, unless all of them are for twisted.web."""
+        if self.websocket is None and not self.tickets:
             return super().make_protocol(addr, release)
         return Front(self, addr, release)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import ISSLTransport
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from stompauth.errors import BadToken, Unavailable
-from stompauth.handshake.site import StrictRequest
 from stompauth.identity.principal import Principal
 from stompauth.interfaces import ITokenVerifier
 from stompauth.settings import Limits, TicketSettings
@@ -64,8 +64,12 @@ class TicketResourceTests(SynchronousTestCase):
     def test_strict_transport_security(self) -> None:
         """HS-5: over TLS the answer says that it has to be TLS; over plain HTTP it must not."""
         self.assertNotIn("strict-transport-security", self.post(token()).headers)
-        self.patch(StrictRequest, "isSecure", lambda request: True)
-        self.assertIn("max-age=", self.post(token()).headers["strict-transport-security"])
+        socket = Socket(self.application.site)
+        alsoProvides(socket.transport, ISSLTransport)
+        lines = ["POST /authenticate/token HTTP/1.1", "Host: x", f"Authorization: Bearer {token()}"]
+        socket.send("\r\n".join([*lines, "", ""]).encode())
+        response, _ = read_response(socket.taken())
+        self.assertIn("max-age=", response.headers["strict-transport-security"])
 
     def test_expires_with_the_token(self) -> None:
         """TK-9: a ticket never outlives its token."""
