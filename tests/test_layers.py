@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     (
         "stompauth.audit",
+        "stompauth.coroutines",
         "stompauth.counters",
         "stompauth.errors",
         "stompauth.fetch",

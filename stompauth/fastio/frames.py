@@ -54,3 +54,15 @@ def read_message(data: bytes, start: int, limit: int) -> tuple[bytes, int] | Non
         except UnicodeDecodeError:
             return None
     return payload, end
+
+
+def read_close(data: bytes) -> int | None:
+    """Read a close frame with nothing but a status code in it, and nothing behind it.
+
+    :return: the code, if it is one that a peer may send, and that has no reason with it (RFC 6455
+        sections 5.5.1 and 7.4); None if anything is otherwise, whatever that may be.
+    """
+    if len(data) != 8 or data[0] != 0x88 or data[1] != 0x82:
+        return None
+    code = (data[6] ^ data[2]) << 8 | (data[7] ^ data[3])
+    return code if code in (1000, 1001) or 3000 <= code < 5000 else None

@@ -10,6 +10,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.http import RESPONSES, datetimeToString
 
+from stompauth.coroutines import start
 from stompauth.errors import Denied
 from stompauth.fastio.heads import read_head
 from stompauth.handshake.site import PathRouter, StrictHTTPChannel, StrictSite
@@ -56,7 +57,6 @@ class Front(Protocol):
         self._release: Callable[[], None] | None = release
         self._clock: IDelayedCall | None = None
         self._answering: Deferred[Answer] | None = None
-        self._is_paused = False
         self._has_ended = False
         self._early = b""
 
@@ -115,20 +115,20 @@ class Front(Protocol):
         closes = connection == [b"close"]
         transport = self.transport
         is_secure = ISSLTransport.providedBy(transport)
-        answer = self._answering = Deferred.fromCoroutine(
-            tickets.answer(head, transport.getPeer(), is_secure=is_secure)
-        )
+        answer = start(tickets.answer(head, transport.getPeer(), is_secure=is_secure))
+        if not isinstance(answer, Deferred):
+            self._write(answer, closes)
+            return True
+        self._answering = answer
+        transport.pauseProducing()
         # Of a client that has left, it is cancelled.
         answer.addCallbacks(
             self._write, lambda failure: failure.trap(CancelledError), callbackArgs=(closes,)
         )
-        if self._answering is not None:
-            self._is_paused = True
-            transport.pauseProducing()
         return True
 
     def _write(self, answer: Answer, closes: bool) -> None:
-        self._answering = None
+        was_waiting, self._answering = self._answering is not None, None
         self.transport.write(_octets(answer, self._site.reactor.seconds(), closes=closes))
         if closes:
             # In bounded time, as the channel of twisted.web does it.
@@ -138,7 +138,7 @@ class Front(Protocol):
             )
             self.transport.loseConnection()
             return
-        if self._is_paused:
+        if was_waiting:
             self.transport.resumeProducing()
         channel = self._go_on_with_web()
         if self._early:

@@ -11,14 +11,14 @@ from stompauth.handshake.head import RequestHead
 _MAX_SIZE: Final = 16384
 _MAX_HEADERS: Final = 100
 
-_LINE: Final = re.compile(rb"([A-Z]{3,7}) (/[\x21-\x7e]*) (HTTP/1\.1)")
-_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-
-#: Controls but the tab, and NEL.
-_BAD_OCTETS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f\x85]")
+#: A line that folds has no name; and a value has no controls but the tab, and no NEL.
+_HEAD: Final = re.compile(
+    rb"([A-Z]{3,7}) (/[\x21-\x7e]*) (HTTP/1\.1)\r\n"
+    rb"((?:[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t\x20-\x7e\x80-\x84\x86-\xff]*\r\n)+)\r\n"
+)
 
 #: What makes more of a request than its head.
-_OF_BODY: Final = (b"transfer-encoding", b"expect", b"trailer")
+_OF_BODY: Final = frozenset({b"transfer-encoding", b"expect", b"trailer"})
 
 
 def read_head(data: bytes) -> RequestHead | None:
@@ -29,29 +29,29 @@ def read_head(data: bytes) -> RequestHead | None:
 
     :return: None if anything is otherwise, whatever that may be.
     """
-    if len(data) > _MAX_SIZE or not data.endswith(b"\r\n\r\n"):
+    if len(data) > _MAX_SIZE:
         return None
-    first, *lines = data[:-4].split(b"\r\n")
-    request = _LINE.fullmatch(first)
-    if request is None or len(lines) > _MAX_HEADERS or _BAD_OCTETS.search(b" ".join(lines)):
+    request = _HEAD.fullmatch(data)
+    if request is None:
+        return None
+    method, target, version, fields = request.groups()
+    lines = fields.split(b"\r\n")
+    # Behind the last there is nothing.
+    del lines[-1]
+    if len(lines) > _MAX_HEADERS:
         return None
     headers: dict[bytes, list[bytes]] = {}
     for line in lines:
-        name, colon, value = line.partition(b":")
-        # An empty line has no name, nor has one that folds; so no second request gets through.
-        if not colon or not _NAME.fullmatch(name):
-            return None
+        name, _, value = line.partition(b":")
         name = name.lower()
-        value = value.strip(b" \t")
         if name in headers:
-            headers[name].append(value)
+            headers[name].append(value.strip(b" \t"))
         else:
-            headers[name] = [value]
+            headers[name] = [value.strip(b" \t")]
     if len(headers.get(b"host", ())) != 1 or headers.get(b"content-length", _NONE) != _NONE:
         return None
-    if any(name in headers for name in _OF_BODY):
+    if not _OF_BODY.isdisjoint(headers):
         return None
-    method, target, version = request.groups()
     return RequestHead(method, target, version, headers)
 
 

@@ -12,9 +12,11 @@ from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 
-from stompauth.fastio.frames import read_message
-from stompauth.fastio.output import Output, Turns
+from stompauth.coroutines import start
+from stompauth.fastio.frames import read_close, read_message
+from stompauth.fastio.output import Output, Turns, is_drained, socket_of
 from stompauth.handshake.websocket import (
     FRAME_COST,
     StompWebSocketFactory,
@@ -24,8 +26,6 @@ from stompauth.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from twisted.python.failure import Failure
 
     from stompauth.handshake.admission import Admission
     from stompauth.session.outbound import Outbound
@@ -113,6 +113,13 @@ Sec-WebSocket-Accept: %s\r
 """.encode("ascii")
 
 
+class _Unheard:
+    """A Deferred that nobody waits for, of all connections."""
+
+    def callback(self, result: object) -> None:
+        """Call nobody."""
+
+
 class FastWebSocketProtocol(StompWebSocketProtocol):
     """A WebSocket whose whole messages do not pass Autobahn.
 
@@ -127,6 +134,7 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     current_frame: Any
     data: bytes
     autoPingInterval: float  # noqa: N815  # an option of Autobahn
+    closeHandshakeTimeoutCall: Any  # noqa: N815
     openHandshakeTimeoutCall: Any  # noqa: N815
 
     # Autobahn adds to it, and nobody looks at it.
@@ -135,10 +143,11 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     # Nobody listens to its events; these are asked for by who does.
     _results: Any = {}
 
-    # Autobahn makes them for each connection; most never need the first, and the second only when
-    # they close.
+    # Nobody waits for it.
+    is_closed = _Unheard()
+
+    # Autobahn makes one for each connection; most never need it.
     utf8validator = cached_property(lambda _: Utf8Validator())
-    is_closed = cached_property(lambda _: Deferred())
 
     def __init__(self) -> None:
         """Make a connection that has nothing of its own yet; see :data:`AT_REST`."""
@@ -160,10 +169,17 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     def processHandshake(self) -> None:  # noqa: N802  # Autobahn's name
         """Have the client admitted: the request was read before, and Autobahn need not read it."""
         self.data = b""
-        admitting = Deferred.fromCoroutine(self.factory.admission.admit(self.handshake))
-        self._admitting = admitting
-        admitting.addCallbacks(self._admitted, self._not_admitted)
-        if self._admitting is not None and self.factory.limits.handshake_timeout:
+        try:
+            admission = start(self.factory.admission.admit(self.handshake))
+        except Exception:
+            self._not_admitted(Failure())
+            return
+        if not isinstance(admission, Deferred):
+            self._admitted(admission)
+            return
+        self._admitting = admission
+        admission.addCallbacks(self._admitted, self._not_admitted)
+        if self.factory.limits.handshake_timeout:
             self.openHandshakeTimeoutCall = self.factory.clock.callLater(
                 self.factory.limits.handshake_timeout, self.onOpenHandshakeTimeout
             )
@@ -212,11 +228,25 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
             if taken == len(data):
                 return
             data = data[taken:]
-        super().dataReceived(data)
+        if self.state != self.STATE_CLOSING or not self._take_close(data):
+            super().dataReceived(data)
 
     def _read(self, data: bytes) -> None:
         # As dataReceived() does, but for its words to a log at a level that is off.
         self._dataReceived(data)
+
+    def _take_close(self, data: bytes) -> bool:
+        """Take the peer's answer to our close frame, if it is easy to read and nothing else."""
+        code = read_close(data)
+        if code is None or self.current_frame is not None or self.inside_message or self.data:
+            return False
+        if self.closeHandshakeTimeoutCall is not None:
+            self.closeHandshakeTimeoutCall.cancel()
+            self.closeHandshakeTimeoutCall = None
+        self.remoteCloseCode = code
+        self.wasClean = True
+        self.dropConnection(abort=True)
+        return True
 
     def _take_messages(self, data: bytes) -> int:
         """Take messages while they are easy to read; the place behind them."""
@@ -253,6 +283,10 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         else:
             self._output.close()
         super()._closeConnection(abort)
+
+    def _may_linger(self) -> bool:
+        transport = self.transport
+        return socket_of(transport) is None or not is_drained(transport)
 
     def _lose(self, reason: Failure) -> None:
         # As connectionLost() does, but for its words to a log at a level that is off.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from stompauth.coroutines import start
 from stompauth.interceptors.interceptor import Interceptor
 from stompauth.interfaces import IInterceptor
 from stompauth.stomp.frame import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+
+    from twisted.internet.defer import Deferred
 
     from stompauth.session.session import Session
 
@@ -75,16 +77,14 @@ class Chain:
                     self._complete(self._after_send, position, frame, session, None)
                     return None
                 else:
-                    return Deferred.fromCoroutine(
-                        self._inbound_later(frame, session, carry_out, position, result)
-                    )
+                    return start(self._inbound_later(frame, session, carry_out, position, result))
             position = len(self.interceptors)
             waiting = carry_out(frame)
         except Exception as failure:
             self._complete(self._after_send, position, frame, session, failure)
             raise
         if waiting is not None:
-            return Deferred.fromCoroutine(self._carried_out_later(frame, session, waiting))
+            return start(self._carried_out_later(frame, session, waiting))
         self._carried_out(frame, session)
         return None
 
