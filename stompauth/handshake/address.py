@@ -54,9 +54,9 @@ class ClientAddress:
         :param forwarded: the values of all ``X-Forwarded-For`` headers.
         :return: an IP address, or ``unknown`` for a Unix socket that says nothing.
         """
-        address = _address_of(peer)
         if not self.is_proxy(peer):
-            return str(address) if address is not None else "unknown"
+            return _text_of(getattr(peer, "host", None))
+        address = _address_of(peer)
         for text in reversed(b",".join(forwarded).split(b",")):
             hop = _parse(text.strip().decode("ascii", "replace"))
             if hop is None:
@@ -68,11 +68,20 @@ class ClientAddress:
 
     def is_proxy(self, peer: IAddress | None) -> bool:
         """Whether the other end of a socket is a trusted proxy, with many clients behind it."""
+        if not self._trusted:
+            return False
         address = _address_of(peer)
-        return bool(self._trusted) and (address is None or self._trusts(address))
+        return address is None or self._trusts(address)
 
     def _trusts(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self._trusted)
+
+
+@lru_cache(maxsize=4096)
+def _text_of(host: object) -> str:
+    # What a socket says; no peer has a say in it.
+    address = _parse(host) if isinstance(host, str) else None
+    return str(address) if address is not None else "unknown"
 
 
 def network_of(address: str) -> str:

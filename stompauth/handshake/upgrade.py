@@ -50,7 +50,7 @@ def read_upgrade(head: RequestHead, path: str, address: str, *, has_body: bool) 
         or not _KEY.fullmatch(keys[0])
         or _repeats(offered)
         or has_body
-        or any(_BAD_OCTETS.search(value) for values in head.headers.values() for value in values)
+        or any(_BAD_OCTETS.search(b"".join(values)) for values in head.headers.values())
     ):
         raise Denied(400, "malformed")
     return HandshakeRequest(
@@ -66,6 +66,9 @@ def read_upgrade(head: RequestHead, path: str, address: str, *, has_body: bool) 
 
 def _tokens(value: bytes) -> list[bytes]:
     """The elements of a comma-separated header (RFC 9110 section 5.6.1)."""
+    if b"," not in value:
+        value = value.strip(b" \t")
+        return [value] if value else []
     return [token for token in (part.strip(b" \t") for part in value.split(b",")) if token]
 
 

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from stompauth.errors import TokenRevoked
@@ -225,14 +224,11 @@ class RevocableVerifier:
         self._revocations = revocations
         self.leeway = verifier.leeway
 
-    def verify(self, token: str) -> Deferred[Principal]:
+    async def verify(self, token: str) -> Principal:
         """See :meth:`.ITokenVerifier.verify`.
 
         :raises TokenRevoked: the token is good, and revoked.
         """
-        return Deferred.fromCoroutine(self._verify(token))
-
-    async def _verify(self, token: str) -> Principal:
         counters, since = self._counters, self._clock.seconds()
         try:
             principal = await self._verifier.verify(token)

@@ -14,9 +14,10 @@ from functools import lru_cache
 from sys import intern
 from typing import TYPE_CHECKING, Final
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
+from stompauth.coroutines import start
 from stompauth.errors import BadToken, ConfigError, Mistake, TokenExpired
 from stompauth.identity.keys import HMAC_ALGORITHMS, MAX_KID, PUBLIC_KEY_ALGORITHMS
 from stompauth.identity.principal import Principal
@@ -209,7 +210,11 @@ class JWTVerifier:
         principal = self._verified.get(token)
         if principal is not None:
             return succeed(principal)
-        return Deferred.fromCoroutine(self._verify(token))
+        try:
+            verified = start(self._verify(token))
+        except Exception:
+            return fail()
+        return verified if isinstance(verified, Deferred) else succeed(verified)
 
     async def _verify(self, token: str) -> Principal:
         generation = self.keys.generation
