@@ -134,7 +134,7 @@ class Front(Protocol):
             # In bounded time, as the channel of twisted.web does it.
             self._has_ended = True
             self._clock = self._site.reactor.callLater(
-                StrictHTTPChannel.abortTimeout, self.transport.abortConnection
+                StrictHTTPChannel.abortTimeout, self._cut_off
             )
             self.transport.loseConnection()
             return
@@ -143,6 +143,10 @@ class Front(Protocol):
         channel = self._go_on_with_web()
         if self._early:
             channel.dataReceived(self._early)
+
+    def _cut_off(self) -> None:
+        self._clock = None
+        self.transport.abortConnection()
 
     def _go_on_with_web(self) -> Any:
         release, self._release = self._release, None

@@ -82,6 +82,8 @@ AT_REST: Final[dict[str, Any]] = {
 UNUSED: Final = frozenset(
     {
         "_wskey",
+        "channel_framing",
+        "countConnections",
         "http_headers",
         "http_request_data",
         "http_request_host",

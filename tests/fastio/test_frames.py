@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from stompauth.fastio.frames import read_message
+from stompauth.fastio.frames import read_close, read_message
 from tests.applications import Application
 from tests.wire import client_frame
 
@@ -71,6 +71,51 @@ class ReadMessageTests(SynchronousTestCase):
         frame = client_frame(2, b"x" * 100)
         self.assertIsNone(read_message(frame, 0, 99))
         self.assertIsNotNone(read_message(frame, 0, 100))
+
+
+class ReadCloseTests(SynchronousTestCase):
+    """A close frame is read if there is nothing to it but a code that a peer may send."""
+
+    def test_codes(self) -> None:
+        """RFC 6455 section 7.4: the others are for Autobahn to complain about."""
+        for code in range(65536):
+            frame = client_frame(8, struct.pack("!H", code))
+            is_plain = code in (1000, 1001) or 3000 <= code <= 4999
+            self.assertEqual(read_close(frame), code if is_plain else None)
+
+    def test_left_to_autobahn(self) -> None:
+        """So are frames with a reason or without a code, parts of one, and what has more behind."""
+        whole = client_frame(8, struct.pack("!H", 1000))
+        for cut in range(len(whole)):
+            self.assertIsNone(read_close(whole[:cut]), cut)
+        for first in range(256):
+            frame = bytes([first]) + whole[1:]
+            self.assertEqual(read_close(frame) is None, first != 0x88, first)
+        for frame in (
+            whole + b"x",
+            client_frame(8, b""),
+            client_frame(8, struct.pack("!H", 1000) + b"bye"),
+            b"\x88\x02\x03\xe8" + bytes(4),
+        ):
+            self.assertIsNone(read_close(frame), frame)
+
+    def test_closing(self) -> None:
+        """The closing handshake ends the same, however the peer answers it."""
+        for answer in (
+            client_frame(8, struct.pack("!H", 1000)),
+            client_frame(8, struct.pack("!H", 1000) + b"bye"),
+            client_frame(9, b"x") + client_frame(8, struct.pack("!H", 4000)),
+        ):
+            application = Application()
+            client = application.connect()
+            client.send("DISCONNECT", receipt="1")
+            client.websocket.read()
+            self.assertEqual(client.websocket.close_code, 1000)
+            self.assertFalse(client.websocket.socket.lost)
+            client.websocket.socket.send(answer)
+            self.assertTrue(client.websocket.socket.lost)
+            self.assertEqual(application.stompauth._connections.total, 0)
+            self.assertEqual(application.clock.getDelayedCalls(), [])
 
 
 class SameTests(SynchronousTestCase):

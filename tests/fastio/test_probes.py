@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dis import get_instructions
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.abstract import FileDescriptor
 from twisted.logger import globalLogPublisher
@@ -10,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.fastio import probes
 from stompauth.fastio.probes import missing, websocket_factory
-from stompauth.fastio.protocol import FastWebSocketFactory
+from stompauth.fastio.protocol import UNUSED, FastWebSocketFactory
 from stompauth.handshake.websocket import StompWebSocketFactory
 
 
@@ -40,6 +44,25 @@ class ProbesTests(SynchronousTestCase):
         self.assertEqual(
             event["missing"], "Autobahn's processData, the buffers of Twisted's transports"
         )
+
+    def test_new_attribute(self) -> None:
+        """What Autobahn gives a connection, and ours would lack, is found."""
+
+        def succeedHandshake(protocol: Any, result: object) -> None:
+            protocol.state = result
+            protocol.novelty = result
+
+        self.patch(WebSocketServerProtocol, "succeedHandshake", succeedHandshake)
+        self.assertEqual(list(missing()), ["Autobahn's novelty"])
+
+    def test_attributes_are_known(self) -> None:
+        """Those that ours do without are Autobahn's still: none is on the list for nothing."""
+        given = {
+            instruction.argval
+            for owner, name in probes._SETTING_UP
+            for instruction in get_instructions(getattr(owner, name))
+        }
+        self.assertEqual(UNUSED - given, set())
 
     def test_gone(self) -> None:
         """A method that is no more is found, too."""
