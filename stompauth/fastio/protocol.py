@@ -155,9 +155,9 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         """Make a connection that has nothing of its own yet; see :data:`AT_REST`."""
 
     @property
-    def peer(self) -> str:  # type: ignore[override]  # Autobahn's is an attribute
-        """The other end, for Autobahn's log."""
-        return str(self.transport.getPeer())
+    def peer(self) -> Any:  # type: ignore[override]  # Autobahn's is a string
+        """The other end, for Autobahn's log, which as a rule does not want to know."""
+        return self.transport.getPeer()
 
     # The opening handshake.
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from stompauth.errors import Denied
 from stompauth.handshake.admission import HandshakeRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stompauth.handshake.head import RequestHead
 
 #: What may not be in a header: controls, and NEL, at which str.splitlines() starts a new line.
@@ -33,31 +36,30 @@ def read_upgrade(head: RequestHead, path: str, address: str, *, has_body: bool) 
     place, _, query = head.target.partition(b"?")
     if place != path.encode("ascii"):
         raise Denied(404, "not-found")
-    upgrade = b",".join(head.values(b"upgrade")).lower()
-    versions = head.values(b"sec-websocket-version")
-    if b"websocket" not in _tokens(upgrade) or list(versions) != [b"13"]:
+    values = head.headers.get
+    versions = values(b"sec-websocket-version", ())
+    if not _names(values(b"upgrade", ()), b"websocket") or list(versions) != [b"13"]:
         raise Denied(426, "version")
-    connection = b",".join(head.values(b"connection")).lower()
-    hosts = head.values(b"host")
-    keys = head.values(b"sec-websocket-key")
-    offered = b",".join(head.values(b"sec-websocket-protocol"))
+    hosts = values(b"host", ())
+    keys = values(b"sec-websocket-key", ())
+    offered = b",".join(values(b"sec-websocket-protocol", ()))
     if (
         head.version != b"HTTP/1.1"
-        or b"upgrade" not in _tokens(connection)
+        or not _names(values(b"connection", ()), b"upgrade")
         or len(hosts) != 1
         or not _HOST.fullmatch(hosts[0])
         or len(keys) != 1
         or not _KEY.fullmatch(keys[0])
         or _repeats(offered)
         or has_body
-        or any(_BAD_OCTETS.search(b"".join(values)) for values in head.headers.values())
+        or _BAD_OCTETS.search(b"".join(chain.from_iterable(head.headers.values())))
     ):
         raise Denied(400, "malformed")
     return HandshakeRequest(
         path=path,
         query=query,
-        origins=tuple(head.values(b"origin")),
-        authorizations=tuple(head.values(b"authorization")),
+        origins=tuple(values(b"origin", ())),
+        authorizations=tuple(values(b"authorization", ())),
         subprotocols=tuple(name.decode("latin-1") for name in _tokens(offered)),
         address=address,
         key=keys[0],
@@ -66,10 +68,13 @@ def read_upgrade(head: RequestHead, path: str, address: str, *, has_body: bool) 
 
 def _tokens(value: bytes) -> list[bytes]:
     """The elements of a comma-separated header (RFC 9110 section 5.6.1)."""
-    if b"," not in value:
-        value = value.strip(b" \t")
-        return [value] if value else []
     return [token for token in (part.strip(b" \t") for part in value.split(b",")) if token]
+
+
+def _names(values: Sequence[bytes], token: bytes) -> bool:
+    """Whether the token is among the elements of a header, in any case."""
+    value = b",".join(values).lower()
+    return value == token or token in _tokens(value)
 
 
 def _repeats(offered: bytes) -> bool:
