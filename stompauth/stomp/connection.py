@@ -7,6 +7,7 @@ client, and one of the server, makes of it. A frame that is not in its table mus
 from __future__ import annotations
 
 from enum import Enum, auto
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from stompauth.errors import LocalProtocolError, RemoteProtocolError
@@ -360,6 +361,7 @@ def _split_versions(accept_version: str) -> set[str]:
     return {version.strip(" ") for version in accept_version.split(",")}
 
 
+@lru_cache(maxsize=32)
 def _best_version(accept_version: str) -> str | None:
     """Return the best version that is in the list, or None."""
     offered = _split_versions(accept_version)

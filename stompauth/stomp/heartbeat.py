@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import Final
 
 from stompauth.errors import RemoteProtocolError
@@ -93,6 +94,7 @@ def parse(value: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+@lru_cache(maxsize=16)
 def write(ours: tuple[float, float]) -> str:
     """Return our ``heart-beat`` header.
 
