@@ -21,6 +21,7 @@ from stompauth.session.outbound import websocket_frame
 from stompauth.session.refusals import error_frame, notice_frame
 from stompauth.session.registry import SessionRegistry
 from stompauth.session.throttle import Throttle
+from stompauth.session.wheel import TimerWheel
 from stompauth.settings import Limits
 from stompauth.stomp.connection import ServerConnection
 from stompauth.stomp.decoder import DecoderLimits
@@ -95,6 +96,7 @@ class SessionFactory:
     :ivar registry: the connected sessions.
     :ivar open_sessions: those too that have not sent CONNECT.
     :ivar observer: hears of each of them.
+    :ivar wheel: the timer of all of them.
     :ivar decoder_limits: what the limits say of frames in a session.
     :ivar decoder_limits_before_connect: and of the one that begins it.
     """
@@ -113,10 +115,12 @@ class SessionFactory:
     registry: SessionRegistry = field(default_factory=SessionRegistry)
     open_sessions: set[Session] = field(default_factory=set)
     observer: SessionObserver | None = None
+    wheel: TimerWheel = field(init=False)
     decoder_limits: DecoderLimits = field(init=False)
     decoder_limits_before_connect: DecoderLimits = field(init=False)
 
     def __post_init__(self) -> None:
+        self.wheel = TimerWheel(self.clock)
         self.replace_limits(self.limits)
 
     def replace_limits(self, limits: Limits) -> None:
@@ -152,6 +156,21 @@ class SessionFactory:
         for session in sessions:
             session.end(code)
         return len(sessions)
+
+
+class SessionDeadlines(Deadlines):
+    """What a session waits for."""
+
+    __slots__ = names = (
+        "connect",
+        "expiring",
+        "expiry",
+        "frame",
+        "heartbeat",
+        "message",
+        "send",
+        "throttle",
+    )
 
 
 class Session:
@@ -222,7 +241,7 @@ class Session:
             factory.decoder_limits, factory.decoder_limits_before_connect, limits.heartbeat
         )
         self.outbound: Outbound = transport.outbound(limits.send_buffer, self._overflowed)
-        self._deadlines = Deadlines(factory.clock, self._passed)
+        self._deadlines = SessionDeadlines(factory.wheel, self)
         self._commands = Commands(self, factory)
         self._waiting: Deferred[None] | None = None
         self._running = False
@@ -632,7 +651,8 @@ class Session:
         if delay:
             self._deadlines.set(name, delay)
 
-    def _passed(self, name: str) -> None:
+    def deadline_passed(self, name: str) -> None:
+        """See :meth:`.Waiting.deadline_passed`."""
         if name == "heartbeat":
             self._check_heartbeat()
         elif name == "throttle":
