@@ -82,6 +82,21 @@ class DeadlinesTests(SynchronousTestCase):
         self.assertEqual(self.passed, ["a", "a", "a"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_other_name_sooner(self) -> None:
+        """A callback that sets its name anew does not hold up another."""
+        passed = self.passed
+
+        class Owner:
+            def deadline_passed(self, name: str) -> None:
+                passed.append(name)
+                deadlines.set(name, 10)
+
+        deadlines = SomeDeadlines(self.wheel, Owner())
+        deadlines.set("a", 1)
+        deadlines.set("b", 2)
+        self.clock.pump([1, 1])
+        self.assertEqual(passed, ["a", "b"])
+
     def test_failing_callback(self) -> None:
         """A callback that fails is logged, and the other names pass all the same."""
         passed = self.passed
