@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stompauth.session.outbound import Outbound
+    from stompauth.session.wheel import Spoke, TimerWheel
     from stompauth.settings import Limits
 
 
@@ -42,6 +43,7 @@ _OF_HANDSHAKE: Final = (
     "http_request_uri",
     "http_response_data",
     "http_status_line",
+    "peer",
     "is_closed",
     "is_open",
     "send_queue",
@@ -94,7 +96,50 @@ _AT_REST: Final[dict[str, Any]] = {
     "autoPingPendingSeq": 0,
     "data": b"",
     "send_state": 0,
+    "websocket_version": 13,
 }
+
+
+class _Timer:
+    """A call that is to come; a :class:`.Sleeper`."""
+
+    __slots__ = ("_at", "_call", "_spoke", "_wheel")
+
+    def __init__(self, wheel: TimerWheel, at: float, call: Callable[[], object]) -> None:
+        self._wheel = wheel
+        self._at = at
+        self._call = call
+        self._spoke: Spoke | None = wheel.add(self, at)
+
+    def cancel(self) -> None:
+        """Let it not come."""
+        if self._spoke is not None:
+            self._wheel.remove(self, self._spoke)
+            self._spoke = None
+
+    def wake(self, spoke: Spoke) -> None:
+        """See :meth:`.Sleeper.wake`."""
+        if spoke is not self._spoke:
+            return
+        if self._at > self._wheel.clock.seconds():
+            self._spoke = self._wheel.add(self, self._at)
+        else:
+            self._spoke = None
+            self._call()
+
+
+class Timers:
+    """Calls for Autobahn, on the wheel that the sessions have.
+
+    :param wheel: theirs.
+    """
+
+    def __init__(self, wheel: TimerWheel) -> None:
+        self._wheel = wheel
+
+    def call_later(self, delay: float, call: Callable[[], object]) -> _Timer:
+        """Call in so many seconds, if it is not cancelled before."""
+        return _Timer(self._wheel, self._wheel.clock.seconds() + delay, call)
 
 
 class FastWebSocketProtocol(StompWebSocketProtocol):
@@ -102,6 +147,20 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
 
     All that goes out goes through one :class:`.Output`, Autobahn's own frames too.
     """
+
+    # What each has while it is open and idle; the rest is in a dictionary that goes when it can.
+    __slots__ = (
+        "_admission",
+        "_frames",
+        "_messages",
+        "_output",
+        "_session",
+        "autoPingPendingCall",
+        "connected",
+        "factory",
+        "state",
+        "transport",
+    )
 
     factory: FastWebSocketFactory
     _output: Output
@@ -116,10 +175,19 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     # Nobody listens to its events; these are asked for by who does.
     _results: Any = {}
 
+    # For the log.
+    peer = cached_property(lambda self: str(self.transport.getPeer()))
+
     # Autobahn makes them for each connection; most never need the first, and the second only when
     # they close.
     utf8validator = cached_property(lambda _: Utf8Validator())
     is_closed = cached_property(lambda _: Deferred())
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._admission = None
+        self._session = None
+        self._frames = self._messages = 0
 
     def succeedHandshake(self, res: Any) -> None:
         """Open, and let go of what the handshake has left."""
@@ -130,8 +198,11 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         for name, value in _AT_REST.items():
             if state.get(name, self) is value:
                 del state[name]
-        # A dictionary never shrinks; its copy has the size that it needs.
-        self.__dict__ = dict(state)
+        # A dictionary never shrinks.
+        if state:
+            self.__dict__ = dict(state)
+        else:
+            del self.__dict__
 
     # The way in.
 
@@ -201,6 +272,7 @@ class FastWebSocketFactory(StompWebSocketFactory):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._batched_timer = Timers(self.sessions.wheel)
         self.turns = Turns(self.clock, self.sessions.counters)
 
     def replace_limits(self, limits: Limits) -> None:
