@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
+from sys import intern
 from typing import Final
 
 from stompauth.errors import Refused
@@ -160,7 +161,8 @@ def parse_segments(text: str, *, pattern: bool) -> tuple[str, ...]:
             raise ValueError("'*' and '**' are whole segments")
         if "**" in segments[:-1]:
             raise ValueError("'**' is the last segment")
-    return segments
+    # Sessions keep destinations; how most of them begin, they have in common.
+    return (intern(segments[0]), *segments[1:])
 
 
 def is_segment(text: str) -> bool:

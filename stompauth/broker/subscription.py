@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,16 @@ class Delivery:
     place: int = 0
 
 
+class Nothing(dict[Any, Any]):
+    """A dictionary that stays empty: one for all who most likely need none of their own."""
+
+    def __setitem__(self, key: object, value: object) -> None:
+        raise TypeError("everybody has this one")
+
+
+NOTHING: Final = Nothing()
+
+
 def _no_outlet(octets: bytes) -> None:
     """Whoever sets an audience sets the outlet, too."""
 
@@ -103,13 +113,14 @@ class Subscription:
     told: bool = False
     outlet: Callable[[bytes], None] = field(default=_no_outlet, repr=False)
     begun: list[bytes] = field(default_factory=list, repr=False)
-    unacked: dict[str, Delivery] = field(default_factory=dict, repr=False)
+    unacked: dict[str, Delivery] = field(init=False, repr=False)
     active: bool = False
     paused: bool = False
     client_id: str | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.client_id = None if self.id.startswith("\0") else self.id
+        self.unacked = NOTHING if self.ack == "auto" else {}
 
     @property
     def has_credit(self) -> bool:

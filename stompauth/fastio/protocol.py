@@ -60,6 +60,7 @@ _OF_HANDSHAKE: Final = (
 _AT_REST: Final[dict[str, Any]] = {
     **dict.fromkeys(
         (
+            "_admission",
             "_admitting",
             "_perMessageCompress",
             "autoPingPending",
@@ -150,11 +151,11 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
 
     # What each has while it is open and idle; the rest is in a dictionary that goes when it can.
     __slots__ = (
-        "_admission",
         "_frames",
         "_messages",
         "_output",
         "_session",
+        "_slot",
         "autoPingPendingCall",
         "connected",
         "factory",
@@ -185,8 +186,8 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
 
     def __init__(self) -> None:
         super().__init__()
-        self._admission = None
         self._session = None
+        self._slot = None
         self._frames = self._messages = 0
 
     def succeedHandshake(self, res: Any) -> None:

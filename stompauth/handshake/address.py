@@ -56,7 +56,10 @@ class ClientAddress:
         """
         address = _address_of(peer)
         if not self.is_proxy(peer):
-            return str(address) if address is not None else "unknown"
+            plain = str(address) if address is not None else "unknown"
+            # Rather the string that the transport keeps than another one that is equal.
+            host: str | None = getattr(peer, "host", None)
+            return host if host == plain else plain
         for text in reversed(b",".join(forwarded).split(b",")):
             hop = _parse(text.strip().decode("ascii", "replace"))
             if hop is None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from stompauth.handshake.address import ClientAddress
     from stompauth.handshake.admission import Admission, AdmissionPolicy
+    from stompauth.handshake.connections import Slot
     from stompauth.session.outbound import Outbound
     from stompauth.session.session import Session, SessionFactory
 
@@ -96,6 +97,7 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
     transport: Any
     handshake: HandshakeRequest
     _admission: Admission | None = None
+    _slot: Slot | None = None
     _session: Session | None = None
     _admitting: Deferred[Admission] | None = None
     _hanging_up: IDelayedCall | None = None
@@ -111,6 +113,7 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         self._admitting = Deferred.fromCoroutine(self.factory.admission.admit(self.handshake))
         try:
             self._admission = await self._admitting
+            self._slot = self._admission.slot
         except CancelledError:
             # The peer left meanwhile.
             raise ConnectionDeny(503, _REASONS[503]) from None
@@ -186,7 +189,8 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
 
     def onOpen(self) -> None:
         """Begin the session."""
-        if self._admission is None:
+        admission, self._admission = self._admission, None
+        if admission is None:
             self.abort()
             return
         # The HTTP channel is still the transport's producer.
@@ -194,7 +198,7 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         self._open_output()
         try:
             self._session = self.factory.sessions.open(
-                self._admission.grant, self.handshake.address, self, self._admission.attributes
+                admission.grant, self.handshake.address, self, admission.attributes
             )
         except Exception:
             self._log.failure("a session could not be made")
@@ -244,8 +248,8 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
             self._hanging_up = self.factory.clock.callLater(timeout, self.abort)
 
     def _release(self) -> None:
-        if self._admission is not None:
-            self._admission.slot.release()
+        if self._slot is not None:
+            self._slot.release()
 
     # What the session does: stompauth.session.outbound.WebSocketTransport.
 

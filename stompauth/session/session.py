@@ -144,7 +144,8 @@ class SessionFactory:
         """
         self.counters.sockets += 1
         session = Session(self, grant, address, transport)
-        session.attributes.update(attributes or {})
+        if attributes:
+            session.attributes.update(attributes)
         self.open_sessions.add(session)
         if self.observer is not None:
             self.observer.opened(session)
@@ -182,7 +183,6 @@ class Session:
     :ivar grant: what the handshake established; the subject never changes.
     :ivar address: the client's network address.
     :ivar principal: from the latest token; None before CONNECT was accepted.
-    :ivar attributes: whatever interceptors keep here.
     :ivar opened_at: when it began, in seconds since the epoch.
     :ivar chain: the interceptors that its frames pass, as a rule those of all sessions.
     :ivar outbound: what its client has not taken yet.
@@ -193,6 +193,7 @@ class Session:
 
     __slots__ = (
         "__weakref__",
+        "_attributes",
         "_commands",
         "_connection",
         "_deadlines",
@@ -209,7 +210,6 @@ class Session:
         "_unfinished",
         "_waiting",
         "address",
-        "attributes",
         "chain",
         "grant",
         "opened_at",
@@ -233,7 +233,7 @@ class Session:
         self.grant = grant
         self.address = address
         self.principal: Principal | None = None
-        self.attributes: dict[str, Any] = {}
+        self._attributes: dict[str, Any] | None = None
         self.opened_at = factory.clock.seconds()
         self.chain = factory.chain
         self.rechecks = 0
@@ -264,6 +264,13 @@ class Session:
     def version(self) -> str:
         """The version of STOMP that is spoken; ``"1.0"`` until CONNECT has settled it."""
         return self._connection.version or "1.0"
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Whatever interceptors keep here."""
+        if self._attributes is None:
+            self._attributes = {}
+        return self._attributes
 
     @property
     def token_ids(self) -> set[str | None]:

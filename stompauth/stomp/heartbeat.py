@@ -25,6 +25,9 @@ _SEND_AFTER: Final = 0.75
 #: How much of the interval earlier it may be, so that sessions do not beat all at once.
 _JITTER: Final = 0.25
 
+#: What a header says of an end that neither sends any nor wants any.
+NEVER: Final = (0, 0)
+
 _HEADER: Final = re.compile("([0-9]{1,9}),([0-9]{1,9})")
 
 
@@ -86,7 +89,7 @@ def parse(value: str | None) -> tuple[int, int]:
     :raises RemoteProtocolError: ``bad-header``.
     """
     if value is None:
-        return 0, 0
+        return NEVER
     match = _HEADER.fullmatch(value)
     if match is None:
         raise RemoteProtocolError("bad-header")
