@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from stompauth.application import StompAuth
 from stompauth.config.checks import LISTENERS
 from stompauth.control import MAX_BODY, ControlResource
+from stompauth.fastio.probes import transports
 from stompauth.handshake.address import ClientAddress
 from stompauth.handshake.site import PathRouter, StrictSite
 from stompauth.identity.bearer import read_secret_token
@@ -84,7 +85,8 @@ def make_service(
         endpoints = worker.endpoints(key)
         return ListeningService(endpoints, factory, inner, reactor, announces=False, **options)
 
-    service: Service = listen("listen", site, application.service())
+    opened = transports(config.fast_io)
+    service: Service = listen("listen", site, application.service(), opened=opened)
     if config.control.listen:
         operations = make_operations(config, application, reactor)
         stop_all = reactor.stop if worker is None else worker.stop_all

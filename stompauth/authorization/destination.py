@@ -79,9 +79,12 @@ class Destination:
         if len(text) > MAX_BYTES:  # before the cache would hash it
             raise Refused("bad-destination")
         try:
-            return _parsed(text, pattern)
+            destination = _parsed(text)
         except ValueError as error:
             raise Refused("bad-destination") from error
+        if destination.is_pattern and not pattern:
+            raise Refused("bad-destination")
+        return destination
 
     @property
     def user_name(self) -> str | None:
@@ -174,5 +177,5 @@ def is_segment(text: str) -> bool:
 
 
 @lru_cache(maxsize=_CACHED_DESTINATIONS)
-def _parsed(text: str, pattern: bool) -> Destination:
-    return Destination(text, parse_segments(text, pattern=pattern), "*" in text)
+def _parsed(text: str) -> Destination:
+    return Destination(text, parse_segments(text, pattern=True), "*" in text)

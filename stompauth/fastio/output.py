@@ -9,12 +9,14 @@ from twisted.internet.interfaces import IPullProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stompauth.fastio.transport import SlimServer
+
 try:
     from twisted.internet import unix
 except ImportError:  # pragma: no cover  # not on Windows
-    _DIRECT: tuple[type, ...] = (tcp.Server,)
+    _DIRECT: tuple[type, ...] = (tcp.Server, SlimServer)
 else:
-    _DIRECT = (tcp.Server, unix.Server)
+    _DIRECT = (tcp.Server, SlimServer, unix.Server)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.protocol import WebSocketProtocol
+from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.logger import Logger
 
 from stompauth.fastio.frames import read_message
 from stompauth.fastio.protocol import FastWebSocketFactory
+from stompauth.fastio.transport import slim_transports
 from stompauth.handshake.websocket import StompWebSocketFactory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from twisted.internet.interfaces import IListeningPort
 
 _log = Logger()
 
@@ -25,6 +29,7 @@ _AUTOBAHN: tuple[tuple[Any, str, frozenset[str]], ...] = (
         "_connectionMade",
         frozenset({"CONFIG_ATTRS", "data", "state", "utf8validator"}),
     ),
+    (WebSocketProtocol, "_sendAutoPing", frozenset({"_batched_timer", "call_later"})),
     (WebSocketProtocol, "processData", frozenset({"current_frame", "data", "inside_message"})),
     (WebSocketProtocol, "sendFrame", frozenset({"sendData"})),
     (WebSocketProtocol, "dropConnection", frozenset({"_closeConnection"})),
@@ -32,13 +37,22 @@ _AUTOBAHN: tuple[tuple[Any, str, frozenset[str]], ...] = (
     (WebSocketServerProtocol, "sendHttpErrorResponse", frozenset({"sendData"})),
 )
 
+#: Likewise of Twisted's.
+_TWISTED: tuple[tuple[Any, str, frozenset[str]], ...] = (
+    (tcp.Port, "doRead", frozenset({"transport"})),
+    (tcp.Connection, "__init__", frozenset({"fileno", "protocol", "socket"})),
+    (tcp.Connection, "connectionLost", frozenset({"fileno"})),
+    (tcp.Server, "__init__", frozenset({"client", "hostname", "logstr", "repstr", "sessionno"})),
+)
+
 
 def missing() -> Iterator[str]:
     """What is not as it has to be, each in a few words."""
-    for owner, name, used in _AUTOBAHN:
-        code = getattr(getattr(owner, name, None), "__code__", None)
-        if code is None or not used <= set(code.co_names):
-            yield f"Autobahn's {name}"
+    for whose, methods in (("Autobahn's", _AUTOBAHN), ("Twisted's", _TWISTED)):
+        for owner, name, used in methods:
+            code = getattr(getattr(owner, name, None), "__code__", None)
+            if code is None or not used <= set(code.co_names):
+                yield f"{whose} {name}"
     mask = b"\x01\x02\x03\x04"
     frame = b"\x82\xfe" + (4000).to_bytes(2, "big") + mask + mask * 1000
     if read_message(frame, 0, 0) != (bytes(4000), len(frame)):
@@ -46,6 +60,14 @@ def missing() -> Iterator[str]:
     descriptor = FileDescriptor(object())  # type: ignore[arg-type]  # it is only looked at
     if descriptor.dataBuffer != b"" or getattr(descriptor, "_tempDataLen", None) != 0:
         yield "the buffers of Twisted's transports"
+
+
+def transports(fast_io: bool) -> Callable[[IListeningPort], None] | None:
+    """What to call with the listeners of WebSockets, if anything.
+
+    :param fast_io: whether fast I/O is wanted.
+    """
+    return slim_transports if fast_io and not any(missing()) else None
 
 
 def websocket_factory(fast_io: bool) -> type[StompWebSocketFactory]:

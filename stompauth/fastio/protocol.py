@@ -104,12 +104,14 @@ _AT_REST: Final[dict[str, Any]] = {
 class _Timer:
     """A call that is to come; a :class:`.Sleeper`."""
 
-    __slots__ = ("_at", "_call", "_spoke", "_wheel")
+    __slots__ = ("_at", "_call", "_protocol", "_spoke", "_wheel")
 
-    def __init__(self, wheel: TimerWheel, at: float, call: Callable[[], object]) -> None:
+    def __init__(self, wheel: TimerWheel, at: float, call: Any) -> None:
         self._wheel = wheel
         self._at = at
-        self._call = call
+        # Bound to each other they would take the memory of this object once more.
+        self._call = call.__func__
+        self._protocol = call.__self__
         self._spoke: Spoke | None = wheel.add(self, at)
 
     def cancel(self) -> None:
@@ -126,7 +128,7 @@ class _Timer:
             self._spoke = self._wheel.add(self, self._at)
         else:
             self._spoke = None
-            self._call()
+            self._call(self._protocol)
 
 
 class Timers:
@@ -138,8 +140,8 @@ class Timers:
     def __init__(self, wheel: TimerWheel) -> None:
         self._wheel = wheel
 
-    def call_later(self, delay: float, call: Callable[[], object]) -> _Timer:
-        """Call in so many seconds, if it is not cancelled before."""
+    def call_later(self, delay: float, call: Any) -> _Timer:
+        """Call a method in so many seconds, if it is not cancelled before."""
         return _Timer(self._wheel, self._wheel.clock.seconds() + delay, call)
 
 
