@@ -120,6 +120,10 @@ class SignedClaims:
         return algorithm, kid
 
 
+class _Claims:
+    """Where dictionaries come from that have their keys in common (PEP 412)."""
+
+
 @implementer(ITokenVerifier)
 class JWTVerifier:
     """Verifies the JWTs of one issuer for one audience.
@@ -250,7 +254,9 @@ class JWTVerifier:
 
     def _keep(self, claims: dict[str, object]) -> dict[str, object]:
         """Have what all tokens have in common once, since sessions keep their claims."""
-        kept = {intern(claim): value for claim, value in claims.items()}
+        kept: dict[str, object] = vars(_Claims())
+        for name, value in claims.items():
+            kept[name] = value
         kept["iss"] = self.issuer
         if kept["aud"] == self.audience:
             kept["aud"] = self.audience

@@ -40,7 +40,7 @@ class HeartBeat:
     :ivar expect_every: seconds within which the peer promised to be heard; 0 means never.
     """
 
-    __slots__ = ("_received_at", "_send_after", "_sent_at", "expect_every", "send_every")
+    __slots__ = ("_jitter", "_received_at", "_sent_at", "expect_every", "send_every")
 
     def __init__(self, send_every: float, expect_every: float, jitter: float = 0.0) -> None:
         """Begin.
@@ -50,9 +50,13 @@ class HeartBeat:
         """
         self.send_every = send_every
         self.expect_every = expect_every
-        self._send_after = send_every * (_SEND_AFTER - _JITTER * jitter)
+        self._jitter = jitter
         self._sent_at = math.inf
         self._received_at = math.inf
+
+    @property
+    def _send_after(self) -> float:
+        return self.send_every * (_SEND_AFTER - _JITTER * self._jitter)
 
     def sent(self, now: float) -> None:
         """Something was sent then; any bytes will do. An earlier time than known is no news."""
