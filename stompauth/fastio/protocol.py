@@ -43,17 +43,32 @@ _OF_HANDSHAKE: Final = (
     "http_request_uri",
     "http_response_data",
     "http_status_line",
-    "peer",
     "is_closed",
     "is_open",
     "send_queue",
     "trafficStats",
-    "utf8validator",
     "websocket_extensions",
     "websocket_extensions_in_use",
     "websocket_origin",
     "websocket_protocol_in_use",
     "websocket_protocols",
+)
+
+#: What it keeps of the last frames, and makes anew or has no use for, once they are over.
+_OF_FRAMES: Final = (
+    "_isMessageCompressed",
+    "autoPingPendingSeq",
+    "control_frame_data",
+    "current_frame_masker",
+    "frame_data",
+    "frame_length",
+    "message_data",
+    "message_data_total_length",
+    "message_is_binary",
+    "peer",
+    "utf8validateIncomingCurrentMessage",
+    "utf8validateLast",
+    "utf8validator",
 )
 
 #: What each connection has to itself at first, and all of them have in common while idle.
@@ -195,9 +210,16 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     def succeedHandshake(self, res: Any) -> None:
         """Open, and let go of what the handshake has left."""
         super().succeedHandshake(res)
-        state = self.__dict__
         for name in _OF_HANDSHAKE:
-            state.pop(name, None)
+            self.__dict__.pop(name, None)
+        self._rest()
+
+    def _rest(self) -> None:
+        """Have nothing in memory that idle connections have in common, or do not need."""
+        state = self.__dict__
+        if self._is_between_frames():
+            for name in _OF_FRAMES:
+                state.pop(name, None)
         for name, value in _AT_REST.items():
             if state.get(name, self) is value:
                 del state[name]
@@ -207,21 +229,26 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         else:
             del self.__dict__
 
-    # The way in.
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take the whole messages that come first; the rest, and all else, is Autobahn's."""
-        if (
+    def _is_between_frames(self) -> bool:
+        return (
             self.state == self.STATE_OPEN
             and self.current_frame is None
             and not self.inside_message
             and not self.data
-        ):
+        )
+
+    # The way in.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take the whole messages that come first; the rest, and all else, is Autobahn's."""
+        if self._is_between_frames():
             taken = self._take_messages(data)
             if taken == len(data):
                 return
             data = data[taken:]
         super().dataReceived(data)
+        if self._is_between_frames():
+            self._rest()
 
     def _take_messages(self, data: bytes) -> int:
         """Take messages while they are easy to read; the place behind them."""
