@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from stompauth.authorization.destination import Destination
     from stompauth.broker.message import Message
     from stompauth.errors import Refused
@@ -74,8 +72,21 @@ class Nothing(dict[Any, Any]):
 NOTHING: Final = Nothing()
 
 
-def _no_outlet(octets: bytes) -> None:
+class Outlet(Protocol):
+    """The way out to a client."""
+
+    def write(self, frame: bytes) -> None:
+        """Send octets as they are."""
+
+
+class _NoOutlet:
     """Whoever sets an audience sets the outlet, too."""
+
+    def write(self, frame: bytes) -> None:
+        """There is nobody."""
+
+
+_NO_OUTLET: Final = _NoOutlet()
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +122,7 @@ class Subscription:
     token: str = ""
     audience: str | None = None
     told: bool = False
-    outlet: Callable[[bytes], None] = field(default=_no_outlet, repr=False)
+    outlet: Outlet = field(default=_NO_OUTLET, repr=False)
     begun: list[bytes] = field(default_factory=list, repr=False)
     unacked: dict[str, Delivery] = field(init=False, repr=False)
     active: bool = False

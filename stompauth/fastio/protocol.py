@@ -19,11 +19,9 @@ from stompauth.handshake.websocket import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twisted.python.failure import Failure
 
-    from stompauth.session.outbound import Outbound
+    from stompauth.session.outbound import Bounded, Outbound
     from stompauth.session.wheel import Spoke, TimerWheel
     from stompauth.settings import Limits
 
@@ -274,9 +272,9 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     def _open_output(self) -> None:
         self._output.open()
 
-    def outbound(self, limit: int, overflowed: Callable[[], None]) -> Outbound:
+    def outbound(self, limit: int, owner: Bounded) -> Outbound:
         """Give the session the way out that Autobahn uses, too."""
-        self._output.bind(limit, overflowed)
+        self._output.bind(limit, owner)
         return self._output
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:

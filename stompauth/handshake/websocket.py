@@ -33,8 +33,6 @@ from stompauth.settings import Limits, WebSocketSettings
 from stompauth.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from autobahn.websocket.types import ConnectionRequest
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from stompauth.handshake.address import ClientAddress
     from stompauth.handshake.admission import Admission, AdmissionPolicy
     from stompauth.handshake.connections import Slot
-    from stompauth.session.outbound import Outbound
+    from stompauth.session.outbound import Bounded, Outbound
     from stompauth.session.session import Session, SessionFactory
 
 #: A WebSocket message may be longer than a STOMP frame by so much.
@@ -253,9 +251,9 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
 
     # What the session does: stompauth.session.outbound.WebSocketTransport.
 
-    def outbound(self, limit: int, overflowed: Callable[[], None]) -> Outbound:
+    def outbound(self, limit: int, owner: Bounded) -> Outbound:
         """Make the session's way out."""
-        return OutboundBuffer(self._send_frame, limit, overflowed, self.factory.clock)
+        return OutboundBuffer(self._send_frame, limit, owner, self.factory.clock)
 
     def _send_frame(self, frame: bytes) -> None:
         # Nothing may stand behind a close frame.

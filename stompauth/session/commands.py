@@ -114,7 +114,7 @@ class Commands:
     def _share(self, subscription: Subscription) -> None:
         if subscription.ack == "auto" and not self._session.chain.has_outbound:
             subscription.audience = intern(f"{self._session.version} {subscription.id}")
-            subscription.outlet = self._session.outbound.write
+            subscription.outlet = self._session.outbound
             subscription.begun = self._session.outbound.begun
         else:
             subscription.audience = None

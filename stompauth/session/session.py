@@ -240,7 +240,7 @@ class Session:
         self._connection = ServerConnection(
             factory.decoder_limits, factory.decoder_limits_before_connect, limits.heartbeat
         )
-        self.outbound: Outbound = transport.outbound(limits.send_buffer, self._overflowed)
+        self.outbound: Outbound = transport.outbound(limits.send_buffer, self)
         self._deadlines = SessionDeadlines(factory.wheel, self)
         self._commands = Commands(self, factory)
         self._waiting: Deferred[None] | None = None
@@ -718,7 +718,8 @@ class Session:
             self._end_when_idle = code
             self._pause_reading()
 
-    def _overflowed(self) -> None:
+    def overflowed(self) -> None:
+        """See :meth:`.Bounded.overflowed`."""
         self.end("slow-consumer")
 
     def _close(self, status: int, reason: str) -> None:
