@@ -36,6 +36,7 @@ class ListeningService(Service):
     :param to_the_end: whether to listen from after the service's start until after its stop.
     :param listening: called with the address of each listener as it is there.
     :param announces: whether to log the address, too.
+    :param opened: called with each listener before it accepts anything.
     """
 
     _log = Logger()
@@ -50,12 +51,14 @@ class ListeningService(Service):
         *,
         to_the_end: bool = False,
         announces: bool = True,
+        opened: Callable[[IListeningPort], None] | None = None,
     ) -> None:
         self._endpoints = [
             serverFromString(reactor, endpoint) if isinstance(endpoint, str) else endpoint
             for endpoint in endpoints
         ]
         self._announces = announces
+        self._opened = opened
         self._factory = factory
         self._inner = inner
         self._listening = listening
@@ -95,6 +98,8 @@ class ListeningService(Service):
 
     def _is_listening(self, port: IListeningPort) -> None:
         self._ports.append(port)
+        if self._opened is not None:
+            self._opened(port)
         address = port.getHost()
         if self._listening is not None:
             self._listening(address)

@@ -13,6 +13,8 @@ from stompauth.application import StompAuth
 from stompauth.config.checks import LISTENERS
 from stompauth.control import MAX_BODY, ControlResource
 from stompauth.fastio.front import FrontSite
+from stompauth.fastio.probes import transports
+from stompauth.garbage import FreezeService
 from stompauth.handshake.address import ClientAddress
 from stompauth.handshake.site import PathRouter, StrictSite
 from stompauth.identity.bearer import read_secret_token
@@ -63,7 +65,7 @@ def make_service(
     """Make all that a configuration asks for, for one process.
 
     :param read: reads the configuration again, at every SIGHUP; see :class:`.Reload`. Without it
-        signals are left alone.
+        signals are left alone, and so is the garbage collector.
     :param worker: of several processes the one that it is for; see :func:`make_workers`.
     :raises OSError: a file of a key or a token has gone since the configuration was read.
     :raises ValueError: it has changed for the worse.
@@ -87,7 +89,8 @@ def make_service(
         endpoints = worker.endpoints(key)
         return ListeningService(endpoints, factory, inner, reactor, announces=False, **options)
 
-    service: Service = listen("listen", site, application.service())
+    opened = transports(config.fast_io)
+    service: Service = listen("listen", site, application.service(), opened=opened)
     if config.control.listen:
         operations = make_operations(config, application, reactor)
         stop_all = reactor.stop if worker is None else worker.stop_all
@@ -124,6 +127,7 @@ def make_service(
     both = MultiService()
     service.setServiceParent(both)
     ReloadOnSignal(reload, reactor).setServiceParent(both)
+    FreezeService(reactor).setServiceParent(both)
     return both
 
 

@@ -44,7 +44,7 @@ LAYERS = (
     ("stompauth.fastio",),
     ("stompauth.application", "stompauth.control"),
     ("stompauth.config", "stompauth.operations", "stompauth.ops", "stompauth.testing"),
-    ("stompauth.reload", "stompauth.workers"),
+    ("stompauth.garbage", "stompauth.reload", "stompauth.workers"),
     ("stompauth.listening", "stompauth.parts"),
     ("stompauth.service",),
     ("stompauth.demo",),

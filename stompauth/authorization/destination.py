@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
+from sys import intern
 from typing import Final
 
 from stompauth.errors import Refused
@@ -78,9 +79,12 @@ class Destination:
         if len(text) > MAX_BYTES:  # before the cache would hash it
             raise Refused("bad-destination")
         try:
-            return _parsed(text, pattern)
+            destination = _parsed(text)
         except ValueError as error:
             raise Refused("bad-destination") from error
+        if destination.is_pattern and not pattern:
+            raise Refused("bad-destination")
+        return destination
 
     @property
     def user_name(self) -> str | None:
@@ -160,7 +164,8 @@ def parse_segments(text: str, *, pattern: bool) -> tuple[str, ...]:
             raise ValueError("'*' and '**' are whole segments")
         if "**" in segments[:-1]:
             raise ValueError("'**' is the last segment")
-    return segments
+    # Sessions keep destinations; how most of them begin, they have in common.
+    return (intern(segments[0]), *segments[1:])
 
 
 def is_segment(text: str) -> bool:
@@ -172,5 +177,5 @@ def is_segment(text: str) -> bool:
 
 
 @lru_cache(maxsize=_CACHED_DESTINATIONS)
-def _parsed(text: str, pattern: bool) -> Destination:
-    return Destination(text, parse_segments(text, pattern=pattern), "*" in text)
+def _parsed(text: str) -> Destination:
+    return Destination(text, parse_segments(text, pattern=True), "*" in text)

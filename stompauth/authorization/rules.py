@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -198,13 +199,15 @@ class Rules:
         }
         # What fits a destination, by command and path: as long as the rules are the same, so is
         # this, whoever asks.
-        self._fitting: dict[tuple[str, str], tuple[tuple[Rule, Decision], ...]] = {}
+        self._fitting: defaultdict[str, dict[str, tuple[tuple[Rule, Decision], ...]]] = defaultdict(
+            dict
+        )
 
     def check(self, principal: Principal, command: str, destination: Destination) -> Decision:
         """Decide; see :meth:`stompauth.interfaces.IAuthorizer.check`."""
         if destination.is_pattern:
             return self._check_pattern(principal, command, destination)
-        fitting = self._fitting.get((command, destination.path))
+        fitting = self._fitting[command].get(destination.path)
         if fitting is None:
             fitting = self._find_fitting(command, destination)
         for rule, decision in fitting:
@@ -221,9 +224,10 @@ class Rules:
         if candidates is None:
             candidates = self._candidates.get((command, None), ())
         fitting = tuple(judged for judged in candidates if judged[0].pattern.fits(destination))
-        if len(self._fitting) >= _KEPT:
-            self._fitting.clear()
-        self._fitting[command, destination.path] = fitting
+        kept = self._fitting[command]
+        if len(kept) >= _KEPT:
+            kept.clear()
+        kept[destination.path] = fitting
         return fitting
 
     def _check_pattern(

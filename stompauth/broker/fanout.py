@@ -49,7 +49,7 @@ def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int)
             if begun and len(begun) < most:
                 begun.append(framed)
             else:
-                subscription.outlet(framed)
+                subscription.outlet.write(framed)
             continue
         others += 1
         if subscription.ack != "auto":

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from stompauth.authorization.destination import Destination
     from stompauth.broker.message import Message
     from stompauth.errors import Refused
@@ -64,8 +62,31 @@ class Delivery:
     place: int = 0
 
 
-def _no_outlet(octets: bytes) -> None:
+class Nothing(dict[Any, Any]):
+    """A dictionary that stays empty: one for all who most likely need none of their own."""
+
+    def __setitem__(self, key: object, value: object) -> None:
+        raise TypeError("everybody has this one")
+
+
+NOTHING: Final = Nothing()
+
+
+class Outlet(Protocol):
+    """The way out to a client."""
+
+    def write(self, frame: bytes) -> None:
+        """Send octets as they are."""
+
+
+class _NoOutlet:
     """Whoever sets an audience sets the outlet, too."""
+
+    def write(self, frame: bytes) -> None:
+        """There is nobody."""
+
+
+_NO_OUTLET: Final = _NoOutlet()
 
 
 @dataclass(slots=True, eq=False)
@@ -101,15 +122,16 @@ class Subscription:
     token: str = ""
     audience: str | None = None
     told: bool = False
-    outlet: Callable[[bytes], None] = field(default=_no_outlet, repr=False)
+    outlet: Outlet = field(default=_NO_OUTLET, repr=False)
     begun: list[bytes] = field(default_factory=list, repr=False)
-    unacked: dict[str, Delivery] = field(default_factory=dict, repr=False)
+    unacked: dict[str, Delivery] = field(init=False, repr=False)
     active: bool = False
     paused: bool = False
     client_id: str | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.client_id = None if self.id.startswith("\0") else self.id
+        self.unacked = NOTHING if self.ack == "auto" else {}
 
     @property
     def has_credit(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stompauth.broker.fanout import fan_out
+from stompauth.broker.subscription import Subscription
 from stompauth.broker.trie import Trie
 from stompauth.errors import Refused
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from stompauth.authorization.destination import Destination
     from stompauth.broker.fanout import FanOuts
     from stompauth.broker.message import Message
-    from stompauth.broker.subscription import Subscription
     from stompauth.settings import Limits
 
 
@@ -47,7 +47,8 @@ class Topics:
         self._fan_outs = fan_outs
         self._room = room
         self._now = now
-        self._exact: dict[str, dict[Subscription, None]] = {}
+        # Many topics have one subscriber, who needs no dictionary.
+        self._exact: dict[str, Subscription | dict[Subscription, None]] = {}
         self._patterns: Trie[dict[Subscription, None]] = Trie()
         self._retained: Trie[Message] = Trie()
 
@@ -69,12 +70,14 @@ class Topics:
         if subscribers is None:
             if self._room() < 1:
                 raise Refused("limit")
-            subscribers = {}
             if destination.is_pattern:
-                self._patterns.put(destination.segments, subscribers)
+                self._patterns.put(destination.segments, {subscription: None})
             else:
-                self._exact[destination.path] = subscribers
-        subscribers[subscription] = None
+                self._exact[destination.path] = subscription
+        elif isinstance(subscribers, Subscription):
+            self._exact[destination.path] = {subscribers: None, subscription: None}
+        else:
+            subscribers[subscription] = None
         subscription.active = True
         for message in self._retained.covered(destination.segments):
             if message.has_expired(self._now):
@@ -85,11 +88,12 @@ class Topics:
     def unsubscribe(self, subscription: Subscription) -> None:
         """Remove a subscription; what it holds unacknowledged is forgotten."""
         destination = subscription.destination
-        subscribers = self._subscribers(subscription) or {}
-        subscribers.pop(subscription, None)
+        subscribers = self._subscribers(subscription)
+        if isinstance(subscribers, dict):
+            subscribers.pop(subscription, None)
         subscription.active = False
         subscription.unacked.clear()
-        if subscribers:
+        if isinstance(subscribers, dict) and subscribers:
             return
         if destination.is_pattern:
             self._patterns.remove(destination.segments)
@@ -130,13 +134,16 @@ class Topics:
         destination = message.destination
         if message.retain:
             self._retain(message)
-        targets = list(self._exact.get(destination.path, ()))
+        found = self._exact.get(destination.path, ())
+        targets = [found] if isinstance(found, Subscription) else list(found)
         if self._patterns:
             for subscribers in self._patterns.matching(destination.segments):
                 targets += subscribers
         return self._fan_outs.start(message, targets) if targets else None
 
-    def _subscribers(self, subscription: Subscription) -> dict[Subscription, None] | None:
+    def _subscribers(
+        self, subscription: Subscription
+    ) -> Subscription | dict[Subscription, None] | None:
         destination = subscription.destination
         if destination.is_pattern:
             return self._patterns.get(destination.segments)

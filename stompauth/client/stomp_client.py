@@ -21,6 +21,7 @@ from stompauth.errors import (
     RemoteProtocolError,
 )
 from stompauth.session.deadlines import Deadlines
+from stompauth.session.wheel import TimerWheel
 from stompauth.stomp.connection import ClientConnection
 from stompauth.stomp.decoder import DecoderLimits
 from stompauth.stomp.encoder import is_text
@@ -45,6 +46,10 @@ _ERRORS_ID: Final = "errors"
 _MAX_EXPLANATION = 1000
 
 _Error = TypeVar("_Error", ConnectFailed, Disconnected)
+
+
+class _ClientDeadlines(Deadlines):
+    __slots__ = names = ("close", "heartbeat", "renewal")
 
 
 class StompClient:
@@ -81,7 +86,7 @@ class StompClient:
         self._on_disconnect = on_disconnect
         self._on_notice = on_notice
         self._connection = ClientConnection(DecoderLimits(settings.frame, 0, 0), settings.heartbeat)
-        self._deadlines = Deadlines(clock, self._passed)
+        self._deadlines = _ClientDeadlines(TimerWheel(clock), self)
         self._opening: Deferred[None] | None = None
         self._current_token = ""
         self._renewal: Deferred[None] | None = None
@@ -373,7 +378,8 @@ class StompClient:
 
     # Deadlines.
 
-    def _passed(self, name: str) -> None:
+    def deadline_passed(self, name: str) -> None:
+        """See :meth:`.Waiting.deadline_passed`."""
         match name:
             case "heartbeat":
                 self._check_heartbeat()

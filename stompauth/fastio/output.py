@@ -9,21 +9,23 @@ from twisted.internet.interfaces import IPullProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stompauth.fastio.transport import SlimServer
+
 try:
     from twisted.internet import unix
 except ImportError:  # pragma: no cover  # not on Windows
-    _DIRECT: tuple[type, ...] = (tcp.Server,)
+    _DIRECT: tuple[type, ...] = (tcp.Server, SlimServer)
 else:
-    _DIRECT = (tcp.Server, unix.Server)
+    _DIRECT = (tcp.Server, SlimServer, unix.Server)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from socket import socket
 
     from twisted.internet.interfaces import IReactorTime
 
     from stompauth.counters import Counters
     from stompauth.fastio.protocol import FastWebSocketProtocol
+    from stompauth.session.outbound import Bounded
 
 #: Octets that a list may hold while the client takes all; a longer one is sent at once, and no
 #: send is made of more than this and one frame.
@@ -119,7 +121,7 @@ class Output:
         "_is_registering",
         "_kept",
         "_limit",
-        "_overflowed",
+        "_owner",
         "_protocol",
         "_size",
         "_socket",
@@ -137,7 +139,7 @@ class Output:
         self._kept: list[bytes] = []
         self._controls = 0
         self._limit = _UNLIMITED
-        self._overflowed: Callable[[], None] | None = None
+        self._owner: Bounded | None = None
         # What was written in this turn, beside what others have appended; or, while blocked, what
         # is kept and what the transport was given when it blocked.
         self._size = 0
@@ -159,10 +161,10 @@ class Output:
             # An answer to an earlier request of this connection.
             self._wait_for_transport()
 
-    def bind(self, limit: int, overflowed: Callable[[], None]) -> None:
-        """Set what is kept at most while blocked, and what is called beyond it."""
+    def bind(self, limit: int, owner: Bounded) -> None:
+        """Set what is kept at most while blocked, and who is told beyond it."""
         self._limit = limit or _UNLIMITED
-        self._overflowed = overflowed
+        self._owner = owner
 
     def write(self, frame: bytes) -> None:
         """See :meth:`.Outbound.write`."""
@@ -187,7 +189,7 @@ class Output:
             # Nothing may stay with us; and no limit keeps back an ERROR or a close frame.
             self._protocol.transport.write(frame)
         elif self._size + len(frame) > self._limit:
-            (self._overflowed or self.abort)()
+            (self._owner.overflowed if self._owner is not None else self.abort)()
         else:
             self._kept.append(frame)
             self._size += len(frame)

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from autobahn.twisted.websocket import WebSocketAdapterProtocol, WebSocketServerProtocol
 from autobahn.websocket.protocol import WebSocketProtocol
+from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.logger import Logger
 
 from stompauth.fastio.frames import read_message
 from stompauth.fastio.protocol import AT_REST, UNUSED, FastWebSocketFactory, FastWebSocketProtocol
+from stompauth.fastio.transport import slim_transports
 from stompauth.handshake.websocket import StompWebSocketFactory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from twisted.internet.interfaces import IListeningPort
 
 _log = Logger()
 
@@ -34,7 +38,11 @@ _AUTOBAHN: tuple[tuple[Any, str, frozenset[str]], ...] = (
         frozenset({"autoPingPendingCall", "openHandshakeTimeoutCall", "is_closed", "_onClose"}),
     ),
     (WebSocketProtocol, "consumeData", frozenset({"processHandshake"})),
-    (WebSocketProtocol, "_sendAutoPing", frozenset({"autoPingPendingCall", "_batched_timer"})),
+    (
+        WebSocketProtocol,
+        "_sendAutoPing",
+        frozenset({"autoPingPendingCall", "_batched_timer", "call_later"}),
+    ),
     (
         WebSocketProtocol,
         "onCloseFrame",
@@ -44,6 +52,14 @@ _AUTOBAHN: tuple[tuple[Any, str, frozenset[str]], ...] = (
     (WebSocketProtocol, "sendFrame", frozenset({"sendData"})),
     (WebSocketProtocol, "dropConnection", frozenset({"_closeConnection"})),
     (WebSocketServerProtocol, "sendHttpErrorResponse", frozenset({"sendData"})),
+)
+
+#: Likewise of Twisted's.
+_TWISTED: tuple[tuple[Any, str, frozenset[str]], ...] = (
+    (tcp.Port, "doRead", frozenset({"transport"})),
+    (tcp.Connection, "__init__", frozenset({"fileno", "protocol", "socket"})),
+    (tcp.Connection, "connectionLost", frozenset({"fileno"})),
+    (tcp.Server, "__init__", frozenset({"client", "hostname", "logstr", "repstr", "sessionno"})),
 )
 
 
@@ -75,10 +91,11 @@ def _unknown_attributes() -> set[str]:
 
 def missing() -> Iterator[str]:
     """What is not as it has to be, each in a few words."""
-    for owner, name, used in _AUTOBAHN:
-        code = getattr(getattr(owner, name, None), "__code__", None)
-        if code is None or not used <= set(code.co_names):
-            yield f"Autobahn's {name}"
+    for whose, methods in (("Autobahn's", _AUTOBAHN), ("Twisted's", _TWISTED)):
+        for owner, name, used in methods:
+            code = getattr(getattr(owner, name, None), "__code__", None)
+            if code is None or not used <= set(code.co_names):
+                yield f"{whose} {name}"
     if unknown := _unknown_attributes():
         yield f"Autobahn's {', '.join(sorted(unknown))}"
     mask = b"\x01\x02\x03\x04"
@@ -88,6 +105,14 @@ def missing() -> Iterator[str]:
     descriptor = FileDescriptor(object())  # type: ignore[arg-type]  # it is only looked at
     if descriptor.dataBuffer != b"" or getattr(descriptor, "_tempDataLen", None) != 0:
         yield "the buffers of Twisted's transports"
+
+
+def transports(fast_io: bool) -> Callable[[IListeningPort], None] | None:
+    """What to call with the listeners of WebSockets, if anything.
+
+    :param fast_io: whether fast I/O is wanted.
+    """
+    return slim_transports if fast_io and not any(missing()) else None
 
 
 def websocket_factory(fast_io: bool) -> type[StompWebSocketFactory]:

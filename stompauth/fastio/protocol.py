@@ -25,10 +25,9 @@ from stompauth.handshake.websocket import (
 from stompauth.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from stompauth.handshake.admission import Admission
-    from stompauth.session.outbound import Outbound
+    from stompauth.session.outbound import Bounded, Outbound
+    from stompauth.session.wheel import Spoke, TimerWheel
     from stompauth.settings import Limits
 
 
@@ -37,10 +36,10 @@ if TYPE_CHECKING:
 AT_REST: Final[dict[str, Any]] = {
     **dict.fromkeys(
         (
+            "_admitting",
             "_perMessageCompress",
             "_transport_details",
             "autoPingPending",
-            "autoPingPendingCall",
             "autoPingPendingSent",
             "autoPingTimeoutCall",
             "closeHandshakeTimeoutCall",
@@ -74,9 +73,24 @@ AT_REST: Final[dict[str, Any]] = {
     "autoPingPendingSeq": 0,
     "data": b"",
     "send_state": WebSocketProtocol.SEND_STATE_GROUND,
-    "state": WebSocketProtocol.STATE_CONNECTING,
     "websocket_version": 13,
 }
+
+#: What Autobahn keeps of the last frames, and makes anew or has no use for, once they are over.
+_OF_FRAMES: Final = (
+    "_isMessageCompressed",
+    "autoPingPendingSeq",
+    "control_frame_data",
+    "current_frame_masker",
+    "frame_data",
+    "frame_length",
+    "message_data",
+    "message_data_total_length",
+    "message_is_binary",
+    "utf8validateIncomingCurrentMessage",
+    "utf8validateLast",
+    "utf8validator",
+)
 
 #: What it gives them besides, and nobody asks for: the request, its own answer, and the like.
 UNUSED: Final = frozenset(
@@ -115,6 +129,50 @@ Sec-WebSocket-Accept: %s\r
 """.encode("ascii")
 
 
+class _Timer:
+    """A call that is to come; a :class:`.Sleeper`."""
+
+    __slots__ = ("_at", "_call", "_protocol", "_spoke", "_wheel")
+
+    def __init__(self, wheel: TimerWheel, at: float, call: Any) -> None:
+        self._wheel = wheel
+        self._at = at
+        # Bound to each other they would take the memory of this object once more.
+        self._call = call.__func__
+        self._protocol = call.__self__
+        self._spoke: Spoke | None = wheel.add(self, at)
+
+    def cancel(self) -> None:
+        """Let it not come."""
+        if self._spoke is not None:
+            self._wheel.remove(self, self._spoke)
+            self._spoke = None
+
+    def wake(self, spoke: Spoke) -> None:
+        """See :meth:`.Sleeper.wake`."""
+        if spoke is not self._spoke:
+            return
+        if self._at > self._wheel.clock.seconds():
+            self._spoke = self._wheel.add(self, self._at)
+        else:
+            self._spoke = None
+            self._call(self._protocol)
+
+
+class Timers:
+    """Calls for Autobahn, on the wheel that the sessions have.
+
+    :param wheel: theirs.
+    """
+
+    def __init__(self, wheel: TimerWheel) -> None:
+        self._wheel = wheel
+
+    def call_later(self, delay: float, call: Any) -> _Timer:
+        """Call a method in so many seconds, if it is not cancelled before."""
+        return _Timer(self._wheel, self._wheel.clock.seconds() + delay, call)
+
+
 class _Unheard:
     """A Deferred that nobody waits for, of all connections."""
 
@@ -127,6 +185,20 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
 
     All that goes out goes through one :class:`.Output`, Autobahn's own frames too.
     """
+
+    # What each has while it is open and idle; the rest is in a dictionary that goes when it can.
+    __slots__ = (
+        "_frames",
+        "_messages",
+        "_output",
+        "_session",
+        "_slot",
+        "autoPingPendingCall",
+        "connected",
+        "factory",
+        "state",
+        "transport",
+    )
 
     factory: FastWebSocketFactory
     _output: Output
@@ -152,7 +224,12 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     utf8validator = cached_property(lambda _: Utf8Validator())
 
     def __init__(self) -> None:
-        """Make a connection that has nothing of its own yet; see :data:`AT_REST`."""
+        """Make a connection that has little of its own yet; see :data:`AT_REST`."""
+        self._session = None
+        self._slot = None
+        self._frames = self._messages = 0
+        self.state = self.STATE_CONNECTING
+        self.autoPingPendingCall = None
 
     @property
     def peer(self) -> Any:  # type: ignore[override]  # Autobahn's is a string
@@ -170,7 +247,8 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
 
     def processHandshake(self) -> None:  # noqa: N802  # Autobahn's name
         """Have the client admitted: the request was read before, and Autobahn need not read it."""
-        self.data = b""
+        if self.data:
+            self.data = b""
         try:
             admission = start(self.factory.admission.admit(self.handshake))
         except Exception:
@@ -187,8 +265,9 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
             )
 
     def _admitted(self, admission: Admission) -> None:
-        self._admitting = None
-        self._admission = admission
+        if self._admitting is not None:
+            self._admitting = None
+        self._slot = admission.slot
         if self.state == self.STATE_CLOSED:
             # The peer left meanwhile.
             self._release()
@@ -208,7 +287,8 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
             self.autoPingPendingCall = self.factory._batched_timer.call_later(
                 self.autoPingInterval, self._sendAutoPing
             )
-        self._open(handshake.address)
+        self._open(admission, handshake.address)
+        self._rest()
 
     def _not_admitted(self, failure: Failure) -> None:
         self._admitting = None
@@ -216,22 +296,42 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         if self.state != self.STATE_CLOSED:
             self.failHandshake("", status)
 
-    # The way in.
+    def _rest(self) -> None:
+        """Have nothing in memory that idle connections have in common, or do not need."""
+        state = self.__dict__
+        if state and self._is_between_frames():
+            for name in _OF_FRAMES:
+                state.pop(name, None)
+        for name in list(state):
+            if AT_REST.get(name, self) is state[name]:
+                del state[name]
+        # A dictionary never shrinks.
+        if state:
+            self.__dict__ = dict(state)
+        else:
+            del self.__dict__
 
-    def dataReceived(self, data: bytes) -> None:
-        """Take the whole messages that come first; the rest, and all else, is Autobahn's."""
-        if (
+    def _is_between_frames(self) -> bool:
+        return (
             self.state == self.STATE_OPEN
             and self.current_frame is None
             and not self.inside_message
             and not self.data
-        ):
+        )
+
+    # The way in.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take the whole messages that come first; the rest, and all else, is Autobahn's."""
+        if self._is_between_frames():
             taken = self._take_messages(data)
             if taken == len(data):
                 return
             data = data[taken:]
         if self.state != self.STATE_CLOSING or not self._take_close(data):
             super().dataReceived(data)
+            if self._is_between_frames():
+                self._rest()
 
     def _read(self, data: bytes) -> None:
         # As dataReceived() does, but for its words to a log at a level that is off.
@@ -269,9 +369,9 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     def _open_output(self) -> None:
         self._output.open()
 
-    def outbound(self, limit: int, overflowed: Callable[[], None]) -> Outbound:
+    def outbound(self, limit: int, owner: Bounded) -> Outbound:
         """Give the session the way out that Autobahn uses, too."""
-        self._output.bind(limit, overflowed)
+        self._output.bind(limit, owner)
         return self._output
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
@@ -305,6 +405,7 @@ class FastWebSocketFactory(StompWebSocketFactory):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._batched_timer = Timers(self.sessions.wheel)
         self.turns = Turns(self.clock, self.sessions.counters)
 
     def replace_limits(self, limits: Limits) -> None:

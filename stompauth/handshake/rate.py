@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class TokenBuckets:
-    """A token bucket per key; the keys longest unused are forgotten first.
+    """A token bucket per key; full ones are forgotten, and the keys longest unused before others.
 
     :param clock: what time it is.
     :param rate: tokens per second that a bucket gains; 0 means no limit.
@@ -51,7 +51,16 @@ class TokenBuckets:
         self._buckets.move_to_end(key)
         if len(self._buckets) > self._max_keys:
             self._buckets.popitem(last=False)
+        self._forget_full(now)
         return True
+
+    def _forget_full(self, now: float) -> None:
+        # More of them than one call can add, so that they go as fast as they fill.
+        for _ in range(2):
+            oldest = next(iter(self._buckets))
+            if self._level(oldest, now) < self._burst:
+                return
+            del self._buckets[oldest]
 
     def is_empty(self, key: str) -> bool:
         """Whether the next :meth:`take` would fail."""

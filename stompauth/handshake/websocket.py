@@ -34,15 +34,14 @@ from stompauth.settings import Limits, WebSocketSettings
 from stompauth.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from autobahn.websocket.types import ConnectionRequest
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
     from twisted.web.server import Request
 
     from stompauth.handshake.address import ClientAddress
     from stompauth.handshake.admission import Admission, AdmissionPolicy, HandshakeRequest
-    from stompauth.session.outbound import Outbound
+    from stompauth.handshake.connections import Slot
+    from stompauth.session.outbound import Bounded, Outbound
     from stompauth.session.session import Session, SessionFactory
 
 #: A WebSocket message may be longer than a STOMP frame by so much.
@@ -93,6 +92,7 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
     transport: Any
     handshake: HandshakeRequest
     _admission: Admission | None = None
+    _slot: Slot | None = None
     _session: Session | None = None
     _admitting: Deferred[Admission] | None = None
     _hanging_up: IDelayedCall | None = None
@@ -108,6 +108,7 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         self._admitting = Deferred.fromCoroutine(self.factory.admission.admit(self.handshake))
         try:
             self._admission = await self._admitting
+            self._slot = self._admission.slot
         except Exception:
             status = self._denied(Failure())
             # Autobahn would put the text of any other exception into the status line.
@@ -191,13 +192,13 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
 
     def onOpen(self) -> None:
         """Begin the session."""
-        if self._admission is None:
+        admission, self._admission = self._admission, None
+        if admission is None:
             self.abort()
             return
-        self._open(self.handshake.address)
+        self._open(admission, self.handshake.address)
 
-    def _open(self, address: str) -> None:
-        admission: Any = self._admission
+    def _open(self, admission: Admission, address: str) -> None:
         # The HTTP channel is still the transport's producer.
         self.transport.unregisterProducer()
         self._open_output()
@@ -261,14 +262,14 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         return True
 
     def _release(self) -> None:
-        if self._admission is not None:
-            self._admission.slot.release()
+        if self._slot is not None:
+            self._slot.release()
 
     # What the session does: stompauth.session.outbound.WebSocketTransport.
 
-    def outbound(self, limit: int, overflowed: Callable[[], None]) -> Outbound:
+    def outbound(self, limit: int, owner: Bounded) -> Outbound:
         """Make the session's way out."""
-        return OutboundBuffer(self._send_frame, limit, overflowed, self.factory.clock)
+        return OutboundBuffer(self._send_frame, limit, owner, self.factory.clock)
 
     def _send_frame(self, frame: bytes) -> None:
         # Nothing may stand behind a close frame.

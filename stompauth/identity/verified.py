@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from stompauth.identity.keys import KeySource
     from stompauth.identity.principal import Principal
 
-#: Seconds for which a verification holds at most.
+#: Seconds for which a verification holds at most, and at least half as long.
 MAX_AGE: Final = 60.0
 
 
@@ -30,49 +29,58 @@ class VerifiedTokens:
     def __init__(self, keys: KeySource, clock: IReactorTime, max_entries: int = 10_000) -> None:
         self._keys = keys
         self._clock = clock
-        self._max_entries = max_entries
+        self._max_recent = max_entries // 2
         self._generation = keys.generation
-        # By the hash: when it was verified, and the principal; the oldest first.
-        self._entries: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
+        # By the hash. An entry knows no age of its own: half of MAX_AGE after the first of the
+        # recent ones all of them become the earlier ones, which are gone when the next do.
+        self._recent: dict[bytes, Principal] = {}
+        self._earlier: dict[bytes, Principal] = {}
+        self._since = clock.seconds()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._recent) + len(self._earlier)
 
     def get(self, token: str) -> Principal | None:
         """Whom the token speaks for, if that is known."""
         if self._keys.generation != self._generation:
-            self._entries.clear()
+            self._clear()
             return None
-        entry = self._entries.get(_hash(token))
-        if entry is None:
-            return None
-        verified_at, principal = entry
-        # The clock is the wall's, and may be set back.
-        if 0 <= self._clock.seconds() - verified_at < MAX_AGE and (
-            self._clock.seconds() < principal.expires_at
-        ):
-            return principal
-        return None
+        now = self._clock.seconds()
+        self._age(now)
+        key = _hash(token)
+        principal = self._recent.get(key) or self._earlier.get(key)
+        return principal if principal is not None and now < principal.expires_at else None
 
     def add(self, token: str, principal: Principal, generation: int) -> None:
         """Remember a token that has been verified.
 
         :param generation: of the keys, as it was before they were asked for.
         """
-        entries = self._entries
         if generation != self._keys.generation:
             return
         if generation != self._generation:
-            entries.clear()
+            self._clear()
             self._generation = generation
         now = self._clock.seconds()
-        key = _hash(token)
-        entries[key] = now, principal
-        entries.move_to_end(key)
-        while len(entries) > self._max_entries or not (
-            0 <= now - next(iter(entries.values()))[0] < MAX_AGE
-        ):
-            entries.popitem(last=False)
+        self._age(now)
+        if len(self._recent) >= self._max_recent:
+            self._earlier, self._recent = self._recent, {}
+            self._since = now
+        self._recent[_hash(token)] = principal
+
+    def _age(self, now: float) -> None:
+        age = now - self._since
+        # The clock is the wall's, and may be set back.
+        if not 0 <= age < MAX_AGE:
+            self._clear()
+            self._since = now
+        elif age >= MAX_AGE / 2:
+            self._earlier, self._recent = self._recent, {}
+            self._since += MAX_AGE / 2
+
+    def _clear(self) -> None:
+        self._recent.clear()
+        self._earlier.clear()
 
 
 def _hash(token: str) -> bytes:

@@ -121,6 +121,10 @@ class SignedClaims:
         return algorithm, kid
 
 
+class _Claims:
+    """Where dictionaries come from that have their keys in common (PEP 412)."""
+
+
 @implementer(ITokenVerifier)
 class JWTVerifier:
     """Verifies the JWTs of one issuer for one audience.
@@ -249,9 +253,22 @@ class JWTVerifier:
             expires_at=expires_at,
             issued_at=issued_at,
             authorities=_shared(authorities),
-            claims={intern(claim): value for claim, value in claims.items()},
+            claims=self._keep(claims),
             token_id=token_id,
         )
+
+    def _keep(self, claims: dict[str, object]) -> dict[str, object]:
+        """Have what all tokens have in common once, since sessions keep their claims."""
+        kept: dict[str, object] = vars(_Claims())
+        for name, value in claims.items():
+            kept[name] = value
+        kept["iss"] = self.issuer
+        if kept["aud"] == self.audience:
+            kept["aud"] = self.audience
+        authorities = kept.get(self._authorities_claim)
+        if isinstance(authorities, str):
+            kept[self._authorities_claim] = intern(authorities)
+        return kept
 
 
 def _mistaken_algorithms(keys: KeySource, algorithms: Sequence[str]) -> Iterator[Mistake]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from stompauth.authorization.destination import Destination, Kind
 from stompauth.broker.message import Message
-from stompauth.broker.subscription import Subscription
+from stompauth.broker.subscription import NOTHING, Subscription
 from stompauth.broker.transaction import Publish, Settle
 from stompauth.errors import Refused, RemoteProtocolError
 from stompauth.interceptors.authenticate import RENEWAL
@@ -54,10 +54,11 @@ class Commands:
         self._session = session
         self._factory = factory
         self.subscriptions: dict[str, Subscription] = {}
-        self._by_token: dict[str, Subscription] = {}
+        # Most sessions never have any of these.
+        self._by_token: dict[str, Subscription] = NOTHING
         self._tokens = 0
-        self._refused: dict[str, None] = {}
-        self._transactions = Transactions(factory.limits)
+        self._refused: dict[str, None] = NOTHING
+        self._transactions: Transactions | None = None
 
     def carry_out(self, frame: Frame) -> Awaitable[None] | None:
         """Do what the frame asks for.
@@ -69,7 +70,7 @@ class Commands:
 
     def finish(self) -> None:
         """The session is over: what it holds goes back, what it had open is gone."""
-        self._transactions.clear()
+        self._transactions = None
         subscriptions = list(self.subscriptions.values())
         self.subscriptions.clear()
         self._by_token.clear()
@@ -98,6 +99,8 @@ class Commands:
 
     def note_refused(self, subscription_id: str) -> None:
         """Remember an id that was refused or revoked: its UNSUBSCRIBE does no harm."""
+        if self._refused is NOTHING:
+            self._refused = {}
         self._refused[subscription_id] = None
         limit = self._factory.limits.subscriptions
         if limit and len(self._refused) > limit:
@@ -111,7 +114,7 @@ class Commands:
     def _share(self, subscription: Subscription) -> None:
         if subscription.ack == "auto" and not self._session.chain.has_outbound:
             subscription.audience = intern(f"{self._session.version} {subscription.id}")
-            subscription.outlet = self._session.outbound.write
+            subscription.outlet = self._session.outbound
             subscription.begun = self._session.outbound.begun
         else:
             subscription.audience = None
@@ -130,19 +133,24 @@ class Commands:
         ack = headers.get("ack", "auto")
         if ack not in _ACK_MODES[self._session.version]:
             raise RemoteProtocolError("bad-header")
-        self._tokens += 1
+        token = ""
+        if ack != "auto":
+            self._tokens += 1
+            token = str(self._tokens)
         subscription = Subscription(
             id=key,
             destination=Destination.parse(headers["destination"], pattern=True),
-            ack=ack,
+            ack=intern(ack),
             prefetch=_prefetch(headers.get("prefetch-count"), limits.prefetch),
             subscriber=self._session,
-            token=str(self._tokens),
+            token=token,
         )
         self._share(subscription)
         # A retained message or a queue's backlog may come back from within subscribe().
         self.subscriptions[key] = subscription
         if ack != "auto":
+            if self._by_token is NOTHING:
+                self._by_token = {}
             self._by_token[subscription.token] = subscription
         self._refused.pop(key, None)
         try:
@@ -220,7 +228,7 @@ class Commands:
                     )
                 )
         if "transaction" in frame.headers:
-            self._transactions.add(frame.headers["transaction"], frame)
+            self._opened_transactions().add(frame.headers["transaction"], frame)
             return None
         if frame.headers["destination"] == RENEWAL:
             # The first interceptor has renewed the session already.
@@ -253,7 +261,8 @@ class Commands:
     def _acknowledge(self, frame: Frame) -> Awaitable[None] | None:
         subscription, deliveries = self._named_deliveries(frame)
         if "transaction" in frame.headers:
-            self._transactions.add(frame.headers["transaction"], frame, len(deliveries))
+            transactions = self._opened_transactions()
+            transactions.add(frame.headers["transaction"], frame, len(deliveries))
             return None
         if frame.command == "ACK":
             return self._factory.broker.ack(subscription, deliveries)
@@ -294,14 +303,19 @@ class Commands:
                     return subscription, subscription.unacked[message_id]
         return None, None
 
+    def _opened_transactions(self) -> Transactions:
+        if self._transactions is None:
+            self._transactions = Transactions(self._factory.limits)
+        return self._transactions
+
     def _begin(self, frame: Frame) -> None:
-        self._transactions.begin(frame.headers["transaction"])
+        self._opened_transactions().begin(frame.headers["transaction"])
 
     def _abort(self, frame: Frame) -> None:
-        self._transactions.end(frame.headers["transaction"])
+        self._opened_transactions().end(frame.headers["transaction"])
 
     def _commit(self, frame: Frame) -> Awaitable[None]:
-        frames = self._transactions.end(frame.headers["transaction"])
+        frames = self._opened_transactions().end(frame.headers["transaction"])
         return self._commit_later(frames)
 
     async def _commit_later(self, frames: list[Frame]) -> None:

@@ -1,70 +1,88 @@
-"""What a session waits for, on one timer."""
+"""What a session waits for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from stompauth.session.wheel import Spoke, TimerWheel
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+class Waiting(Protocol):
+    """Whose deadlines they are."""
+
+    def deadline_passed(self, name: str) -> None:
+        """A deadline has passed, and is set no more."""
 
 
 class Deadlines:
-    """Named points in time, one of each name, and a single delayed call for the next of them.
+    """Named points in time, one of each name.
 
-    A name that passes is taken off and given to the callback, which may set it anew.
+    A name that passes is taken off and given to the owner, who may set it anew. Subclasses have a
+    slot for each name.
 
-    :param clock: what time it is.
-    :param passed: called with the name of a deadline that has passed.
+    :param wheel: wakes it.
+    :param owner: is told of each name that passes.
+    :cvar names: all that can be set.
     """
 
-    __slots__ = ("_at", "_call", "_clock", "_passed")
+    __slots__ = ("_owner", "_spoke", "_wheel")
 
-    def __init__(self, clock: IReactorTime, passed: Callable[[str], None]) -> None:
-        self._clock = clock
-        self._passed = passed
-        self._at: dict[str, float] = {}
-        self._call: IDelayedCall | None = None
+    names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, wheel: TimerWheel, owner: Waiting) -> None:
+        self._wheel = wheel
+        self._owner = owner
+        self._spoke: Spoke | None = None
+        for name in self.names:
+            setattr(self, name, None)
 
     def set(self, name: str, delay: float) -> None:
         """Let the name pass in so many seconds, whatever was set for it before."""
-        self._at[name] = self._clock.seconds() + delay
-        self._schedule()
+        at = self._wheel.clock.seconds() + delay
+        setattr(self, name, at)
+        self._sleep_until(at)
 
     def clear(self, name: str) -> None:
         """Forget the name, if it is set."""
-        if self._at.pop(name, None) is not None:
-            self._schedule()
+        setattr(self, name, None)
 
     def clear_all(self) -> None:
-        """Forget all of them; nothing is left on the clock."""
-        self._at.clear()
-        self._schedule()
+        """Forget all of them; nothing is left on the wheel."""
+        for name in self.names:
+            setattr(self, name, None)
+        if self._spoke is not None:
+            self._wheel.remove(self, self._spoke)
+            self._spoke = None
 
     def is_set(self, name: str) -> bool:
         """Whether the name is still to pass."""
-        return name in self._at
+        return getattr(self, name) is not None
 
-    def _schedule(self) -> None:
-        if not self._at:
-            if self._call is not None:
-                self._call.cancel()
-                self._call = None
+    def wake(self, spoke: Spoke) -> None:
+        """See :meth:`.Sleeper.wake`."""
+        if spoke is not self._spoke:
             return
-        at = min(self._at.values())
-        delay = max(0.0, at - self._clock.seconds())
-        if self._call is None:
-            self._call = self._clock.callLater(delay, self._run)
-        elif abs(self._call.getTime() - at) > 1e-6:
-            self._call.reset(delay)
+        self._spoke = None
+        now = self._wheel.clock.seconds()
+        try:
+            for at, name in sorted(self._pending()):
+                # An earlier name's owner may have cleared this one, or set it anew.
+                if at <= now and getattr(self, name) == at:
+                    setattr(self, name, None)
+                    self._owner.deadline_passed(name)
+        finally:
+            pending = self._pending()
+            if pending:
+                self._sleep_until(min(pending)[0])
 
-    def _run(self) -> None:
-        self._call = None
-        now = self._clock.seconds()
-        for name in [name for name, at in self._at.items() if at <= now]:
-            # An earlier name's callback may have cleared this one.
-            if self._at.get(name, now + 1) <= now:
-                del self._at[name]
-                self._passed(name)
-        self._schedule()
+    def _pending(self) -> list[tuple[float, str]]:
+        return [(at, name) for name in self.names if (at := getattr(self, name)) is not None]
+
+    def _sleep_until(self, at: float) -> None:
+        # Whoever is woken too early looks when the next deadline is.
+        if self._spoke is not None:
+            if self._spoke.at <= at:
+                return
+            self._wheel.remove(self, self._spoke)
+        self._spoke = self._wheel.add(self, at)

@@ -28,6 +28,13 @@ def websocket_frame(data: bytes, *, binary: bool = False) -> bytes:
     return _HEAD_64(opcode, 127, length) + data
 
 
+class Bounded(Protocol):
+    """Who has a way out, and may fill it up so far only."""
+
+    def overflowed(self) -> None:
+        """A frame did not fit, and is lost."""
+
+
 class Outbound(Protocol):
     """The way out of one session.
 
@@ -67,11 +74,11 @@ class Outbound(Protocol):
 class WebSocketTransport(Protocol):
     """The open WebSocket under a session."""
 
-    def outbound(self, limit: int, overflowed: Callable[[], None]) -> Outbound:
+    def outbound(self, limit: int, owner: Bounded) -> Outbound:
         """Make the way out.
 
         :param limit: bytes that are kept at most while it is blocked; 0 means no limit.
-        :param overflowed: called when a frame does not fit.
+        :param owner: is told when a frame does not fit.
         """
 
     def close(self, code: int, reason: str) -> None:
@@ -89,7 +96,7 @@ class OutboundBuffer:
 
     :param send: takes frames.
     :param limit: bytes that are kept at most; 0 means no limit.
-    :param overflowed: called when a frame does not fit.
+    :param owner: is told when a frame does not fit.
     :param clock: tells when something was written.
     :ivar size: bytes that are kept.
     """
@@ -98,7 +105,7 @@ class OutboundBuffer:
         "_clock",
         "_has_ended",
         "_limit",
-        "_overflowed",
+        "_owner",
         "_send",
         "_waiting",
         "begun",
@@ -111,12 +118,12 @@ class OutboundBuffer:
         self,
         send: Callable[[bytes], None],
         limit: int,
-        overflowed: Callable[[], None],
+        owner: Bounded,
         clock: IReactorTime,
     ) -> None:
         self._send = send
         self._limit = limit
-        self._overflowed = overflowed
+        self._owner = owner
         self._clock = clock
         self._waiting: deque[bytes] = deque()
         # Nothing waits for the end of a turn.
@@ -133,7 +140,7 @@ class OutboundBuffer:
             self._send(frame)
             return
         if self._limit and self.size + len(frame) > self._limit:
-            self._overflowed()
+            self._owner.overflowed()
             return
         self._waiting.append(frame)
         self.size += len(frame)

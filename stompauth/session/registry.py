@@ -18,7 +18,8 @@ class SessionRegistry:
 
     def __init__(self) -> None:
         self._by_id: dict[str, Session] = {}
-        self._by_user: dict[str, dict[str, Session]] = {}
+        # Most users have one session, which needs no dictionary.
+        self._by_user: dict[str, Session | dict[str, Session]] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -32,18 +33,26 @@ class SessionRegistry:
 
     def of_user(self, user: str) -> list[Session]:
         """All sessions of that user, the oldest first."""
-        return list(self._by_user.get(user, {}).values())
+        found = self._by_user.get(user)
+        if found is None:
+            return []
+        return list(found.values()) if isinstance(found, dict) else [found]
 
     def add(self, session: Session) -> None:
         """Enter a session."""
         self._by_id[session.session_id] = session
-        self._by_user.setdefault(session.user, {})[session.session_id] = session
+        first = self._by_user.setdefault(session.user, session)
+        if isinstance(first, dict):
+            first[session.session_id] = session
+        elif first is not session:
+            self._by_user[session.user] = {first.session_id: first, session.session_id: session}
 
     def remove(self, session: Session) -> None:
         """Strike a session out, if it is in."""
         if self._by_id.pop(session.session_id, None) is None:
             return
         sessions = self._by_user[session.user]
-        del sessions[session.session_id]
-        if not sessions:
+        if isinstance(sessions, dict):
+            del sessions[session.session_id]
+        if not isinstance(sessions, dict) or not sessions:
             del self._by_user[session.user]

@@ -21,6 +21,7 @@ from stompauth.session.outbound import websocket_frame
 from stompauth.session.refusals import error_frame, notice_frame
 from stompauth.session.registry import SessionRegistry
 from stompauth.session.throttle import Throttle
+from stompauth.session.wheel import TimerWheel
 from stompauth.settings import Limits
 from stompauth.stomp.connection import ServerConnection
 from stompauth.stomp.decoder import DecoderLimits
@@ -95,6 +96,7 @@ class SessionFactory:
     :ivar registry: the connected sessions.
     :ivar open_sessions: those too that have not sent CONNECT.
     :ivar observer: hears of each of them.
+    :ivar wheel: the timer of all of them.
     :ivar decoder_limits: what the limits say of frames in a session.
     :ivar decoder_limits_before_connect: and of the one that begins it.
     """
@@ -113,10 +115,12 @@ class SessionFactory:
     registry: SessionRegistry = field(default_factory=SessionRegistry)
     open_sessions: set[Session] = field(default_factory=set)
     observer: SessionObserver | None = None
+    wheel: TimerWheel = field(init=False)
     decoder_limits: DecoderLimits = field(init=False)
     decoder_limits_before_connect: DecoderLimits = field(init=False)
 
     def __post_init__(self) -> None:
+        self.wheel = TimerWheel(self.clock)
         self.replace_limits(self.limits)
 
     def replace_limits(self, limits: Limits) -> None:
@@ -140,7 +144,8 @@ class SessionFactory:
         """
         self.counters.sockets += 1
         session = Session(self, grant, address, transport)
-        session.attributes.update(attributes or {})
+        if attributes:
+            session.attributes.update(attributes)
         self.open_sessions.add(session)
         if self.observer is not None:
             self.observer.opened(session)
@@ -154,6 +159,21 @@ class SessionFactory:
         return len(sessions)
 
 
+class SessionDeadlines(Deadlines):
+    """What a session waits for."""
+
+    __slots__ = names = (
+        "connect",
+        "expiring",
+        "expiry",
+        "frame",
+        "heartbeat",
+        "message",
+        "send",
+        "throttle",
+    )
+
+
 class Session:
     """One client, from the open WebSocket to its end.
 
@@ -163,7 +183,6 @@ class Session:
     :ivar grant: what the handshake established; the subject never changes.
     :ivar address: the client's network address.
     :ivar principal: from the latest token; None before CONNECT was accepted.
-    :ivar attributes: whatever interceptors keep here.
     :ivar opened_at: when it began, in seconds since the epoch.
     :ivar chain: the interceptors that its frames pass, as a rule those of all sessions.
     :ivar outbound: what its client has not taken yet.
@@ -174,6 +193,7 @@ class Session:
 
     __slots__ = (
         "__weakref__",
+        "_attributes",
         "_commands",
         "_connection",
         "_deadlines",
@@ -190,7 +210,6 @@ class Session:
         "_unfinished",
         "_waiting",
         "address",
-        "attributes",
         "chain",
         "grant",
         "opened_at",
@@ -214,15 +233,15 @@ class Session:
         self.grant = grant
         self.address = address
         self.principal: Principal | None = None
-        self.attributes: dict[str, Any] = {}
+        self._attributes: dict[str, Any] | None = None
         self.opened_at = factory.clock.seconds()
         self.chain = factory.chain
         self.rechecks = 0
         self._connection = ServerConnection(
             factory.decoder_limits, factory.decoder_limits_before_connect, limits.heartbeat
         )
-        self.outbound: Outbound = transport.outbound(limits.send_buffer, self._overflowed)
-        self._deadlines = Deadlines(factory.clock, self._passed)
+        self.outbound: Outbound = transport.outbound(limits.send_buffer, self)
+        self._deadlines = SessionDeadlines(factory.wheel, self)
         self._commands = Commands(self, factory)
         self._waiting: Deferred[None] | None = None
         self._running = False
@@ -245,6 +264,13 @@ class Session:
     def version(self) -> str:
         """The version of STOMP that is spoken; ``"1.0"`` until CONNECT has settled it."""
         return self._connection.version or "1.0"
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Whatever interceptors keep here."""
+        if self._attributes is None:
+            self._attributes = {}
+        return self._attributes
 
     @property
     def token_ids(self) -> set[str | None]:
@@ -632,7 +658,8 @@ class Session:
         if delay:
             self._deadlines.set(name, delay)
 
-    def _passed(self, name: str) -> None:
+    def deadline_passed(self, name: str) -> None:
+        """See :meth:`.Waiting.deadline_passed`."""
         if name == "heartbeat":
             self._check_heartbeat()
         elif name == "throttle":
@@ -691,7 +718,8 @@ class Session:
             self._end_when_idle = code
             self._pause_reading()
 
-    def _overflowed(self) -> None:
+    def overflowed(self) -> None:
+        """See :meth:`.Bounded.overflowed`."""
         self.end("slow-consumer")
 
     def _close(self, status: int, reason: str) -> None:

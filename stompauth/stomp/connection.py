@@ -236,6 +236,7 @@ class ServerConnection(_Connection):
         agreed.sent(now)
         agreed.received(now)
         self.heartbeat = agreed
+        self._client_heartbeat = heartbeat.NEVER
         self._decoder.limits = self._limits
         self._enter(State.CONNECTED)
         return data

@@ -26,6 +26,9 @@ _SEND_AFTER: Final = 0.75
 #: How much of the interval earlier it may be, so that sessions do not beat all at once.
 _JITTER: Final = 0.25
 
+#: What a header says of an end that neither sends any nor wants any.
+NEVER: Final = (0, 0)
+
 _HEADER: Final = re.compile("([0-9]{1,9}),([0-9]{1,9})")
 
 
@@ -38,7 +41,7 @@ class HeartBeat:
     :ivar expect_every: seconds within which the peer promised to be heard; 0 means never.
     """
 
-    __slots__ = ("_received_at", "_send_after", "_sent_at", "expect_every", "send_every")
+    __slots__ = ("_jitter", "_received_at", "_sent_at", "expect_every", "send_every")
 
     def __init__(self, send_every: float, expect_every: float, jitter: float = 0.0) -> None:
         """Begin.
@@ -48,9 +51,13 @@ class HeartBeat:
         """
         self.send_every = send_every
         self.expect_every = expect_every
-        self._send_after = send_every * (_SEND_AFTER - _JITTER * jitter)
+        self._jitter = jitter
         self._sent_at = math.inf
         self._received_at = math.inf
+
+    @property
+    def _send_after(self) -> float:
+        return self.send_every * (_SEND_AFTER - _JITTER * self._jitter)
 
     def sent(self, now: float) -> None:
         """Something was sent then; any bytes will do. An earlier time than known is no news."""
@@ -87,7 +94,7 @@ def parse(value: str | None) -> tuple[int, int]:
     :raises RemoteProtocolError: ``bad-header``.
     """
     if value is None:
-        return 0, 0
+        return NEVER
     match = _HEADER.fullmatch(value)
     if match is None:
         raise RemoteProtocolError("bad-header")

@@ -87,10 +87,11 @@ class MemoryTicketStore:
         outstanding = self._outstanding.setdefault(subject, {})
         while self._max_outstanding and len(outstanding) >= self._max_outstanding:
             self._forget(next(iter(outstanding)))
-        self._entries[key] = _Entry(grant, now + ttl)
+        expires_at = now + ttl
+        self._entries[key] = _Entry(grant, expires_at)
         # Forgetting the oldest may have dropped the subject's table.
         self._outstanding.setdefault(subject, outstanding)[key] = None
-        heapq.heappush(self._ends, (now + ttl, key))
+        heapq.heappush(self._ends, (expires_at, key))
         if len(self._ends) > 2 * len(self._entries) + SWEEP:
             self._ends = [(entry.expires_at, key) for key, entry in self._entries.items()]
             heapq.heapify(self._ends)

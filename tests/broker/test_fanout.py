@@ -12,6 +12,16 @@ from tests.applications import Application
 from tests.broker.receiver import Receiver, message_to
 
 
+class Taking:
+    """An outlet that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    def write(self, frame: bytes) -> None:
+        self.taken.append(frame)
+
+
 class FanOutTests(SynchronousTestCase):
     """One message to many."""
 
@@ -56,10 +66,10 @@ class FanOutTests(SynchronousTestCase):
     def test_same_octets(self) -> None:
         """Who gets the same octets gets them by its outlet, or behind what that has begun."""
         first, second, third = (self.subscription() for _ in range(3))
-        taken: list[bytes] = []
+        outlet = Taking()
         for subscription in (first, second, third):
             subscription.audience = "1.2 0"
-            subscription.outlet = taken.append
+            subscription.outlet = outlet
         third.begun.append(b"before")
 
         def encode(_: object, delivery: Delivery) -> None:
@@ -69,19 +79,19 @@ class FanOutTests(SynchronousTestCase):
         framed = b"x" * SHORT
         fan_out(message_to("/topic/x"), [first, second, third], 0)
         self.assertEqual([got for got, _ in self.receiver.deliveries], [first])
-        self.assertEqual((taken, third.begun), ([framed], [b"before", framed]))
+        self.assertEqual((outlet.taken, third.begun), ([framed], [b"before", framed]))
         self.assertEqual(self.receiver.handed, 2)
         framed += b"x"
         fan_out(message_to("/topic/x"), [first, third], 0)
-        self.assertEqual((taken[1:], third.begun[2:]), ([framed], []))
+        self.assertEqual((outlet.taken[1:], third.begun[2:]), ([framed], []))
 
     def test_begun_is_bounded(self) -> None:
         """RS-1: no more than so many are appended to what has begun."""
         first, second = self.subscription(), self.subscription()
-        taken: list[bytes] = []
+        outlet = Taking()
         for subscription in (first, second):
             subscription.audience = "1.2 0"
-            subscription.outlet = taken.append
+            subscription.outlet = outlet
         second.begun.append(b"before")
 
         def encode(_: object, delivery: Delivery) -> None:
@@ -90,7 +100,7 @@ class FanOutTests(SynchronousTestCase):
         self.receiver.on_delivery = encode
         for _ in range(2 * BEGUN):
             fan_out(message_to("/topic/x"), [first, second], 0)
-        self.assertEqual((len(second.begun), len(taken)), (BEGUN, BEGUN + 1))
+        self.assertEqual((len(second.begun), len(outlet.taken)), (BEGUN, BEGUN + 1))
 
     def test_overflow(self) -> None:
         """RS-2: a subscription that acknowledges nothing is told, and holds no more than it may."""

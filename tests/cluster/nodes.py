@@ -16,10 +16,8 @@ from stompauth.tickets.grant import TicketGrant
 from tests.cluster.memory_bus import MemoryLog, MemoryNetwork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from stompauth.cluster.directory import Directory
-    from stompauth.session.outbound import Outbound
+    from stompauth.session.outbound import Bounded, Outbound
 
 NOW = 1_750_000_000.0
 ISSUER = "https://id.example.com/"
@@ -30,8 +28,8 @@ class Transport:
 
     closed: tuple[int, str] | None = None
 
-    def outbound(self, limit: int, overflowed: Callable[[], None]) -> Outbound:
-        return OutboundBuffer(lambda frame: None, limit, overflowed, Clock())
+    def outbound(self, limit: int, owner: Bounded) -> Outbound:
+        return OutboundBuffer(lambda frame: None, limit, owner, Clock())
 
     def close(self, code: int, reason: str) -> None:
         self.closed = (code, reason)

@@ -114,7 +114,7 @@ class OutputTestCase(SynchronousTestCase):
         self.protocol = Protocol(self.transport)
         self.output = Output(self.protocol, self.turns)  # type: ignore[arg-type]
         self.output.open()
-        self.output.bind(limit, self.protocol.overflowed)
+        self.output.bind(limit, self.protocol)
 
     def drain(self, octets: int) -> None:
         """The client reads so much; the transport writes what it can."""

@@ -23,8 +23,7 @@ from tests.fuzz.log import no_failures
 from tests.wire import read_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from stompauth.session.outbound import Bounded
     from stompauth.session.session import Session
 
 SMALL: Final = Limits(
@@ -189,9 +188,9 @@ class Client:
         while self._ahead and not self._paused:
             self.session.data_received(self._ahead.pop(0))
 
-    def outbound(self, limit: int, overflowed: Callable[[], None]) -> OutboundBuffer:
+    def outbound(self, limit: int, owner: Bounded) -> OutboundBuffer:
         """Make the session's way out."""
-        return OutboundBuffer(self._sent_frame, limit, overflowed, self.clock)
+        return OutboundBuffer(self._sent_frame, limit, owner, self.clock)
 
     def _sent_frame(self, frame: bytes) -> None:
         """Take what the session sends, and see that it may send it."""

@@ -56,6 +56,16 @@ class TokenBucketsTests(SynchronousTestCase):
         self.assertEqual(len(self.buckets), 3)
         self.assertTrue(self.buckets.take("a"))
 
+    def test_full_again(self) -> None:
+        """What nobody uses any more takes no memory: a bucket that is full again is forgotten."""
+        buckets = TokenBuckets(self.clock, rate=5, burst=10)
+        for number in range(1000):
+            buckets.take(str(number))
+            self.clock.advance(0.01)
+        self.assertLess(len(buckets), 25)
+        self.assertTrue(all(buckets.take("0") for _ in range(10)))
+        self.assertFalse(buckets.take("0"))
+
     def test_no_limit(self) -> None:
         """A rate of 0 is no limit."""
         buckets = TokenBuckets(self.clock, rate=0, burst=0)

@@ -79,6 +79,22 @@ class VerifiedTokensTests(SynchronousTestCase):
         self.verify(text)
         self.assertEqual(self.keys.asked, 3)
 
+    def test_age_of_the_second(self) -> None:
+        """Whenever it was verified: that holds for half a minute at least, and for one at most."""
+        text = token(claims(iat=NOW, exp=NOW + 600))
+        for second in range(0, 150, 7):
+            self.setUp()
+            self.verify(token(claims()))
+            self.clock.advance(second)
+            self.verify(text)
+            self.assertEqual(self.keys.asked, 2)
+            self.clock.advance(MAX_AGE / 2 - 1)
+            self.verify(text)
+            self.assertEqual(self.keys.asked, 2)
+            self.clock.advance(MAX_AGE / 2 + 1)
+            self.verify(text)
+            self.assertEqual(self.keys.asked, 3)
+
     def test_expiry(self) -> None:
         """A token ends in its time, whoever remembers it."""
         text = token(claims(exp=NOW + 5))
@@ -115,13 +131,14 @@ class VerifiedTokensTests(SynchronousTestCase):
     def test_bounds(self) -> None:
         """There are so many entries at most, and what is over is not kept."""
         principal = self.verify(token(claims()))
-        tokens = VerifiedTokens(self.keys, self.clock, max_entries=3)
-        for n in range(5):
+        tokens = VerifiedTokens(self.keys, self.clock, max_entries=4)
+        for n in range(9):
             tokens.add(str(n), principal, 0)
-        self.assertEqual(len(tokens), 3)
-        self.assertEqual([tokens.get(str(n)) for n in range(2)], [None, None])
+            self.assertLessEqual(len(tokens), 4)
+            self.assertIs(tokens.get(str(n)), principal)
+        self.assertEqual([tokens.get(str(n)) for n in range(5)], [None] * 5)
         self.clock.advance(MAX_AGE)
-        tokens.add("5", principal, 0)
+        tokens.add("9", principal, 0)
         self.assertEqual(len(tokens), 1)
 
     def test_changed_meanwhile(self) -> None:

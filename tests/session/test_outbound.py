@@ -32,7 +32,7 @@ class OutboundBufferTests(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(100)
         self.overflows = 0
-        self.buffer = OutboundBuffer(self.transport.send, 10, self.overflowed, self.clock)
+        self.buffer = OutboundBuffer(self.transport.send, 10, self, self.clock)
         self.transport.buffer = self.buffer
 
     def overflowed(self) -> None:
@@ -89,7 +89,7 @@ class OutboundBufferTests(SynchronousTestCase):
 
     def test_no_bound(self) -> None:
         """0 is no limit."""
-        buffer = OutboundBuffer(self.transport.send, 0, self.overflowed, self.clock)
+        buffer = OutboundBuffer(self.transport.send, 0, self, self.clock)
         buffer.block()
         buffer.write(b"x" * 10**6)
         self.assertEqual((buffer.size, self.overflows), (10**6, 0))

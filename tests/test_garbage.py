@@ -1,0 +1,41 @@
+"""Tests of stompauth.garbage."""
+
+from __future__ import annotations
+
+import gc
+
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from stompauth.garbage import FreezeService
+
+
+class FreezeTests(SynchronousTestCase):
+    """A process that serves does not look again and again at what never goes."""
+
+    def setUp(self) -> None:
+        self.addCleanup(gc.unfreeze)
+
+    def test_when_running(self) -> None:
+        """All that is there is frozen when the reactor runs, and not before."""
+        reactor = MemoryReactorClock()
+        before = gc.get_freeze_count()
+        FreezeService(reactor).startService()
+        self.assertEqual(gc.get_freeze_count(), before)
+        reactor.run()
+        self.assertGreater(gc.get_freeze_count(), before + 1000)
+
+    def test_garbage(self) -> None:
+        """What is garbage by then is collected, and not frozen."""
+
+        class Knot(list["Knot"]):
+            pass
+
+        knot = Knot()
+        knot.append(knot)
+        del knot
+        reactor = MemoryReactorClock()
+        FreezeService(reactor).startService()
+        reactor.run()
+        gc.unfreeze()
+        self.assertFalse([found for found in gc.get_objects() if type(found) is Knot])
