@@ -37,7 +37,10 @@ def _rest(
         while True:
             try:
                 result = yield first
-            except BaseException as error:
+            except GeneratorExit:
+                waiting.close()
+                raise
+            except Exception as error:
                 first = waiting.throw(error)
             else:
                 first = waiting.send(result)

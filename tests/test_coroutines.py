@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from stompauth.coroutines import start
+from stompauth.coroutines import _rest, start
 
 
 class StartTests(SynchronousTestCase):
@@ -58,6 +58,23 @@ class StartTests(SynchronousTestCase):
         first.errback(ValueError("bad"))
         second.errback(KeyError("worse"))
         self.failureResultOf(result, KeyError)
+
+    def test_given_up(self) -> None:
+        """One that nobody waits for any more is closed, and says nothing about it."""
+        seen = []
+
+        async def take() -> None:
+            try:
+                await Deferred()
+            finally:
+                seen.append("closed")
+
+        waiting = take()
+        rest = _rest(waiting, waiting.send(None))
+        next(rest)
+        rest.close()
+        self.assertEqual(seen, ["closed"])
+        self.assertRaises(RuntimeError, waiting.send, None)
 
     def test_cancel(self) -> None:
         """To cancel the Deferred cancels what the coroutine waits for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -13,6 +14,7 @@ from twisted.web.http import RESPONSES, datetimeToString
 from stompauth.coroutines import start
 from stompauth.errors import Denied
 from stompauth.fastio.heads import read_head
+from stompauth.fastio.output import is_drained, socket_of
 from stompauth.handshake.site import PathRouter, StrictHTTPChannel, StrictSite
 from stompauth.handshake.ticket_resource import TicketResource
 from stompauth.handshake.websocket import WebSocketResource
@@ -129,14 +131,14 @@ class Front(Protocol):
 
     def _write(self, answer: Answer, closes: bool) -> None:
         was_waiting, self._answering = self._answering is not None, None
-        self.transport.write(_octets(answer, self._site.reactor.seconds(), closes=closes))
+        clock = self._site.reactor
+        is_gone = send(self.transport, _octets(answer, clock.seconds(), closes=closes))
         if closes:
-            # In bounded time, as the channel of twisted.web does it.
             self._has_ended = True
-            self._clock = self._site.reactor.callLater(
-                StrictHTTPChannel.abortTimeout, self._cut_off
-            )
             self.transport.loseConnection()
+            if not is_gone:
+                # In bounded time, as the channel of twisted.web does it.
+                self._clock = clock.callLater(StrictHTTPChannel.abortTimeout, self._cut_off)
             return
         if was_waiting:
             self.transport.resumeProducing()
@@ -178,6 +180,21 @@ def connect(transport: Any, protocol: Any) -> None:
     else:
         transport.protocol = protocol
     protocol.makeConnection(transport)
+
+
+def send(transport: Any, data: bytes) -> bool:
+    """Write to a transport; at once, if it can be.
+
+    :return: whether the kernel has all of it, so that nothing is left that a close would wait for.
+    """
+    socket = socket_of(transport)
+    if socket is not None and is_drained(transport):
+        # The kernel may take nothing now; or the connection is broken, as Twisted will see.
+        with suppress(OSError):
+            data = data[socket.send(data) :]
+    if data:
+        transport.write(data)
+    return not data and socket is not None
 
 
 def _octets(answer: Answer, now: float, *, closes: bool) -> bytes:

@@ -44,6 +44,9 @@ _END_OF_TIME: Final = 253402300799  # the last second of the year 9999
 # Without padding, and so with one spelling for each token (RFC 7515 section 2).
 _COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
+# Characters of a header that is not read again when it comes again.
+_SHORT_HEADER: Final = 512
+
 # What brings its own key or sends us for one, and what changes the meaning of the signature.
 _REFUSED_HEADERS: Final = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "b64"})
 
@@ -89,7 +92,7 @@ class SignedClaims:
         parts = _COMPACT.fullmatch(token)
         if parts is None:
             raise BadToken("form")
-        header = _json_object(parts[1])
+        header = _header(parts[1]) if len(parts[1]) <= _SHORT_HEADER else _json_object(parts[1])
         if header is None:
             raise BadToken("header")
         algorithm, kid = self._check_header(header)
@@ -310,6 +313,12 @@ def _json_object(part: str) -> dict[str, object] | None:
         # they hold the text.
         return None
     return found if isinstance(found, dict) else None
+
+
+@lru_cache(maxsize=64)
+def _header(part: str) -> Mapping[str, object] | None:
+    """The same for a header, of which most tokens have the same one."""
+    return _json_object(part)
 
 
 def media_type(typ: str) -> str:

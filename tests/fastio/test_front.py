@@ -11,7 +11,8 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from stompauth.fastio.front import Front, FrontSite
+from stompauth.fastio import output
+from stompauth.fastio.front import Front, FrontSite, send
 from stompauth.fastio.protocol import FastWebSocketProtocol
 from stompauth.handshake.site import StrictHTTPChannel
 from stompauth.interfaces import ITicketStore
@@ -329,6 +330,72 @@ class FrontTests(FrontCase):
         """Without fast I/O every connection is twisted.web's."""
         self.assertIsInstance(self.web.buildProtocol(None), StrictHTTPChannel)
         self.assertIsInstance(self.site.buildProtocol(None), Front)
+
+
+class Kernel:
+    """A socket that takes so many octets at a time, and then none."""
+
+    def __init__(self, takes: int) -> None:
+        self.takes = takes
+        self.taken = b""
+
+    def send(self, data: bytes) -> int:
+        if not self.takes:
+            raise BlockingIOError
+        taken, self.takes = data[: self.takes], 0
+        self.taken += taken
+        return len(taken)
+
+
+class Server:
+    """A transport like those of TCP."""
+
+    TLS = False
+    _tempDataLen = 0  # noqa: N815  # Twisted names it so
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.dataBuffer = b""
+
+    def getHandle(self) -> Kernel:
+        return self.kernel
+
+    def write(self, data: bytes) -> None:
+        self.dataBuffer += data
+
+
+class SendTests(SynchronousTestCase):
+    """An answer goes to the socket at once, where that is right."""
+
+    def setUp(self) -> None:
+        self.patch(output, "_DIRECT", (Server,))
+
+    def test_all(self) -> None:
+        """What the kernel takes is gone."""
+        server = Server(Kernel(100))
+        self.assertTrue(send(server, b"hello"))
+        self.assertEqual((server.kernel.taken, server.dataBuffer), (b"hello", b""))
+
+    def test_part(self) -> None:
+        """What it does not take is the transport's to write, and is not gone."""
+        for takes in (0, 3):
+            server = Server(Kernel(takes))
+            self.assertFalse(send(server, b"hello"))
+            self.assertEqual(server.kernel.taken + server.dataBuffer, b"hello")
+
+    def test_order(self) -> None:
+        """Nothing overtakes what waits already."""
+        server = Server(Kernel(100))
+        server.write(b"first ")
+        self.assertFalse(send(server, b"then"))
+        self.assertEqual((server.kernel.taken, server.dataBuffer), (b"", b"first then"))
+
+    def test_tls(self) -> None:
+        """Nothing goes past TLS."""
+        server = Server(Kernel(100))
+        server.TLS = True
+        self.assertFalse(send(server, b"hello"))
+        self.assertEqual((server.kernel.taken, server.dataBuffer), (b"", b"hello"))
 
 
 @implementer(ITicketStore)
