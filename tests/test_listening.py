@@ -56,6 +56,16 @@ class BesideServiceTests(SynchronousTestCase):
 class ListeningServiceTests(SynchronousTestCase):
     """Listeners come before the service and go before it."""
 
+    def test_opened(self) -> None:
+        """Whoever wants to set up listeners gets each of them."""
+        opened: list[Any] = []
+        endpoints = ["tcp:8080", "tcp:8081"]
+        service = ListeningService(
+            endpoints, Factory(), Inner(), self.reactor, opened=opened.append
+        )
+        service.startService()
+        self.assertEqual([port.getHost().port for port in opened], [8080, 8081])
+
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
         self.inner = Inner()

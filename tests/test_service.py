@@ -12,6 +12,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from stompauth import service as service_module
 from stompauth.authorization.rules import Rule
 from stompauth.broker.simple import SimpleBroker
 from stompauth.config import BrokerConfig, load
@@ -62,6 +63,28 @@ class MakeServiceTests(SynchronousTestCase):
         service = make_service(self.config, self.reactor)
         service.startService()
         self.assertEqual([server[0] for server in self.reactor.tcpServers], [8080, 8081])
+
+    def test_garbage(self) -> None:
+        """What twistd runs freezes what is there at the start; what others run does not."""
+        make_service(self.config, self.reactor).startService()
+        self.assertEqual(self.reactor.whenRunningHooks, [])
+        service = make_service(self.config, self.reactor, lambda config: config)
+        service.startService()
+        self.addCleanup(service.stopService)
+        self.assertEqual(len(self.reactor.whenRunningHooks), 1)
+
+    def test_slim_transports(self) -> None:
+        """Each listener of WebSockets, and no other, is told to make transports that are small."""
+        opened: list[Any] = []
+        wanted: list[bool] = []
+
+        def transports(fast_io: bool) -> Any:
+            wanted.append(fast_io)
+            return opened.append
+
+        self.patch(service_module, "transports", transports)
+        self.listening()
+        self.assertEqual((wanted, len(opened), len(self.reactor.tcpServers)), ([True], 2, 3))
 
     def listening(self) -> dict[int, Any]:
         """The service of :data:`CONFIG` with a control resource and logout: factory by port."""
