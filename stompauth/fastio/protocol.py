@@ -9,6 +9,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final
 
 from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
+from autobahn.websocket.types import ConnectionDeny
 from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
@@ -25,7 +26,6 @@ from stompauth.handshake.websocket import (
 from stompauth.version import __version__
 
 if TYPE_CHECKING:
-    from stompauth.handshake.admission import Admission
     from stompauth.session.outbound import Bounded, Outbound
     from stompauth.session.wheel import Spoke, TimerWheel
     from stompauth.settings import Limits
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 AT_REST: Final[dict[str, Any]] = {
     **dict.fromkeys(
         (
+            "_admission",
             "_admitting",
             "_perMessageCompress",
             "_transport_details",
@@ -250,35 +251,25 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         if self.data:
             self.data = b""
         try:
-            admission = start(self.factory.admission.admit(self.handshake))
-        except Exception:
-            self._not_admitted(Failure())
+            connecting = start(self.onConnect(None))
+        except ConnectionDeny as deny:
+            self._deny(deny)
             return
-        if not isinstance(admission, Deferred):
-            self._admitted(admission)
+        if not isinstance(connecting, Deferred):
+            self._accept(connecting)
             return
-        self._admitting = admission
-        admission.addCallbacks(self._admitted, self._not_admitted)
+        connecting.addCallbacks(self._accept, lambda failure: self._deny(failure.value))
         if self.factory.limits.handshake_timeout:
             self.openHandshakeTimeoutCall = self.factory.clock.callLater(
                 self.factory.limits.handshake_timeout, self.onOpenHandshakeTimeout
             )
 
-    def _admitted(self, admission: Admission) -> None:
-        if self._admitting is not None:
-            self._admitting = None
-        self._slot = admission.slot
-        if self.state == self.STATE_CLOSED:
-            # The peer left meanwhile.
-            self._release()
-            return
+    def _accept(self, subprotocol: str | None) -> None:
         if self.openHandshakeTimeoutCall is not None:
             self.openHandshakeTimeoutCall.cancel()
             self.openHandshakeTimeoutCall = None
-        handshake = self.handshake
-        del self.handshake
-        answer = _ANSWER % b64encode(sha1(handshake.key + _GUID, usedforsecurity=False).digest())
-        subprotocol = handshake.subprotocol()
+        key = self.handshake.key
+        answer = _ANSWER % b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
         if subprotocol is not None:
             answer += b"Sec-WebSocket-Protocol: %s\r\n" % subprotocol.encode("ascii")
         self.sendData(answer + b"\r\n")
@@ -287,14 +278,13 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
             self.autoPingPendingCall = self.factory._batched_timer.call_later(
                 self.autoPingInterval, self._sendAutoPing
             )
-        self._open(admission, handshake.address)
+        self.onOpen()
+        del self.handshake
         self._rest()
 
-    def _not_admitted(self, failure: Failure) -> None:
-        self._admitting = None
-        status = self._denied(failure)
+    def _deny(self, deny: ConnectionDeny) -> None:
         if self.state != self.STATE_CLOSED:
-            self.failHandshake("", status)
+            self.failHandshake("", deny.code)
 
     def _rest(self) -> None:
         """Have nothing in memory that idle connections have in common, or do not need."""

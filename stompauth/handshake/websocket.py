@@ -24,6 +24,7 @@ from twisted.web.resource import IResource
 from zope.interface import implementer
 
 from stompauth.audit import audit
+from stompauth.coroutines import start
 from stompauth.errors import Denied
 from stompauth.handshake.head import RequestHead
 from stompauth.handshake.responses import NotFound
@@ -102,19 +103,23 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
     # The opening handshake.
 
     async def onConnect(  # type: ignore[override]  # Autobahn awaits it
-        self, request: ConnectionRequest
+        self, request: ConnectionRequest | None
     ) -> str | None:
         """Accept or deny the handshake; what Autobahn has read of it is not asked."""
-        self._admitting = Deferred.fromCoroutine(self.factory.admission.admit(self.handshake))
         try:
-            self._admission = await self._admitting
-            self._slot = self._admission.slot
+            admission = start(self.factory.admission.admit(self.handshake))
+            if isinstance(admission, Deferred):
+                self._admitting = admission
+                admission = await admission
+            self._admission = admission
+            self._slot = admission.slot
         except Exception:
             status = self._denied(Failure())
             # Autobahn would put the text of any other exception into the status line.
             raise ConnectionDeny(status, _REASONS.get(status, "Denied")) from None
         finally:
-            self._admitting = None
+            if self._admitting is not None:
+                self._admitting = None
         if self.state == self.STATE_CLOSED:
             # The peer left meanwhile; onOpen would follow onClose.
             self._release()
@@ -196,15 +201,12 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         if admission is None:
             self.abort()
             return
-        self._open(admission, self.handshake.address)
-
-    def _open(self, admission: Admission, address: str) -> None:
         # The HTTP channel is still the transport's producer.
         self.transport.unregisterProducer()
         self._open_output()
         try:
             self._session = self.factory.sessions.open(
-                admission.grant, address, self, admission.attributes
+                admission.grant, self.handshake.address, self, admission.attributes
             )
         except Exception:
             self._log.failure("a session could not be made")
