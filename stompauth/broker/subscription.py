@@ -105,7 +105,7 @@ class Subscription:
     :ivar outlet: takes the octets that ``Message.framed`` holds for the audience. Set by the
         session where there is an audience.
     :ivar begun: what the outlet has taken and not sent yet. While there is something, but fewer
-        than :data:`BEGUN`, octets may also be appended to it, :data:`SHORT` at most. Set likewise.
+        than ``BEGUN``, octets may also be appended to it, ``SHORT`` at most. Set likewise.
     :ivar told: whether the application has heard of it. Set by the session.
     :ivar client_id: the id that the client gave it; None where it gave none, as STOMP 1.0 allows.
     :ivar unacked: what was delivered and is not acknowledged yet, by message id, in the order of

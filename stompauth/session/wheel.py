@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted.logger import Logger
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 #: From so many seconds ahead on, times are rounded up to the next tick, so that many share a turn.
 COARSE: Final = 1.0
 TICK: Final = 0.0625
+
+#: Sleepers that one turn of the reactor wakes at most, before others have theirs.
+WOKEN: Final = 256
 
 #: From so many seconds ahead on, a sleeper is woken early, and has to go on sleeping.
 FAR: Final = 64.0
@@ -52,19 +56,21 @@ class TimerWheel:
     :ivar clock: likewise.
     """
 
-    __slots__ = ("_at", "_call", "_spokes", "clock")
+    __slots__ = ("_at", "_call", "_due", "_spokes", "clock")
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self.clock = clock
         self._spokes: dict[float, Spoke] = {}
+        # Spokes whose time has come, and who sleeps on them has not been woken yet.
+        self._due: deque[Spoke] = deque()
         # A heap of their times, and of some at which nobody sleeps any more.
         self._at: list[float] = []
         self._call: IDelayedCall | None = None
 
     def __len__(self) -> int:
-        return sum(map(len, self._spokes.values()))
+        return sum(map(len, self._spokes.values())) + sum(map(len, self._due))
 
     def add(self, sleeper: Sleeper, at: float) -> Spoke:
         """Wake the sleeper at that time, once.
@@ -89,40 +95,48 @@ class TimerWheel:
     def remove(self, sleeper: Sleeper, spoke: Spoke) -> None:
         """Let the sleeper sleep on."""
         spoke.pop(sleeper, None)
-        if not spoke and self._spokes.get(spoke.at) is spoke:
+        if spoke:
+            return
+        if self._spokes.get(spoke.at) is spoke:
             del self._spokes[spoke.at]
             if len(self._at) > 2 * len(self._spokes) + 16:
                 # What is sorted is a heap.
                 self._at = sorted(self._spokes)
-            self._schedule()
+        self._schedule()
 
     def _schedule(self) -> None:
         while self._at and self._at[0] not in self._spokes:
             heapq.heappop(self._at)
-        if not self._at:
+        if not self._at and not any(self._due):
             if self._call is not None:
                 self._call.cancel()
                 self._call = None
             return
-        delay = max(0.0, self._at[0] - self.clock.seconds())
+        now = self.clock.seconds()
+        at = now if any(self._due) else max(now, self._at[0])
         if self._call is None:
-            self._call = self.clock.callLater(delay, self._turn)
-        elif abs(self._call.getTime() - self._at[0]) > 1e-6:
-            self._call.reset(delay)
+            self._call = self.clock.callLater(at - now, self._turn)
+        elif abs(self._call.getTime() - at) > 1e-6:
+            self._call.reset(at - now)
 
     def _turn(self) -> None:
         self._call = None
         now = self.clock.seconds()
-        due = []
         # Who is to be woken anew at once has to wait for the next turn.
         while self._at and self._at[0] <= now:
             spoke = self._spokes.pop(heapq.heappop(self._at), None)
             if spoke is not None:
-                due.append(spoke)
-        for spoke in due:
-            for sleeper in list(spoke):
-                try:
-                    sleeper.wake(spoke)
-                except Exception:
-                    self._log.failure("a timer failed")
+                self._due.append(spoke)
+        for _ in range(WOKEN):
+            while self._due and not self._due[0]:
+                self._due.popleft()
+            if not self._due:
+                break
+            spoke = self._due[0]
+            sleeper = next(iter(spoke))
+            del spoke[sleeper]
+            try:
+                sleeper.wake(spoke)
+            except Exception:
+                self._log.failure("a timer failed")
         self._schedule()

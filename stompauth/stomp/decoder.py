@@ -52,8 +52,7 @@ class DecoderLimits:
     :ivar frame: octets of a frame, from its command to its NUL, both included.
     :ivar headers: header lines of a frame, repeated ones too.
     :ivar header_line: octets of a header line, without its end.
-    :ivar allow_short: whether none of them is broken by a head of :data:`_KEPT_OCTETS` with two
-        headers, and no body.
+    :ivar allow_short: whether none of them is broken by a short head with two headers, and no body.
     :ivar heads: heads that were read under these limits and are likely to come again. What comes
         again is not read again.
     """

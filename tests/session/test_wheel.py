@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.session.deadlines import Deadlines
-from stompauth.session.wheel import COARSE, FAR, TICK, TimerWheel
+from stompauth.session.wheel import COARSE, FAR, TICK, WOKEN, TimerWheel
 
 if TYPE_CHECKING:
     from stompauth.session.wheel import Spoke
@@ -43,6 +43,23 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(sleeping.woken, [])
         self.clock.advance(0.01 - self.clock.seconds())
         self.assertEqual(sleeping.woken, [0.01])
+
+    def test_many(self) -> None:
+        """RS-3: of many that share a time one turn wakes some; the next ones go on, in order."""
+        sleepers = [Sleeping(self.wheel, 0.5) for _ in range(2 * WOKEN + 2)]
+        self.clock.advance(0.4)
+        for woken in (WOKEN, 2 * WOKEN):
+            (call,) = self.clock.getDelayedCalls()
+            self.clock.calls.clear()
+            self.clock.rightNow = max(self.clock.seconds(), 0.5)
+            call.func()
+            self.assertEqual([len(sleeper.woken) for sleeper in sleepers[:woken]], [1] * woken)
+            self.assertEqual(len(self.wheel), len(sleepers) - woken)
+        first, last = sleepers[-2:]
+        self.wheel.remove(first, first.spoke)
+        self.assertEqual((len(self.wheel), len(self.clock.getDelayedCalls())), (1, 1))
+        self.wheel.remove(last, last.spoke)
+        self.assertEqual((len(self.wheel), self.clock.getDelayedCalls()), (0, []))
 
     def test_shared_tick(self) -> None:
         """What is further ahead comes together, not sooner than it should and a tick later at most.
