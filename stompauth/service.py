@@ -125,9 +125,10 @@ def make_service(
 
     reload = Reload(config, read=read, prepare=prepare, recheck=application.recheck_here)
     both = MultiService()
+    # It takes a moment, in which nobody may wait yet.
+    FreezeService().setServiceParent(both)
     service.setServiceParent(both)
     ReloadOnSignal(reload, reactor).setServiceParent(both)
-    FreezeService(reactor).setServiceParent(both)
     return both
 
 
