@@ -65,7 +65,13 @@ class Delivery:
 class Nothing(dict[Any, Any]):
     """A dictionary that stays empty: one for all who most likely need none of their own."""
 
-    def __setitem__(self, key: object, value: object) -> None:
+    def __setitem__(self, key: object, value: object = None) -> None:
+        raise TypeError("everybody has this one")
+
+    setdefault = __setitem__
+
+    def update(self, *others: object, **items: object) -> None:
+        """Refuse that, too."""
         raise TypeError("everybody has this one")
 
 

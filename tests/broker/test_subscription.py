@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from stompauth.broker.subscription import Delivery
+from stompauth.broker.subscription import NOTHING, Delivery
 from tests.broker.receiver import Receiver, message_to
 
 
@@ -40,3 +40,19 @@ class SubscriptionTests(SynchronousTestCase):
         first, second = receiver.subscription("/queue/x"), receiver.subscription("/queue/x")
         self.assertNotEqual(first, second)
         self.assertEqual(len({first, second}), 2)
+
+    def test_auto_holds_nothing(self) -> None:
+        """Without acknowledgements nothing can be held; with them each has its own table."""
+        delivery = Delivery(message_to("/queue/x"))
+        receiver = Receiver()
+        auto = receiver.subscription("/queue/x", "auto", 0)
+        for put in (
+            lambda: auto.unacked.__setitem__("1", delivery),
+            lambda: auto.unacked.setdefault("1", delivery),
+            lambda: auto.unacked.update({"1": delivery}),
+        ):
+            self.assertRaises(TypeError, put)
+        self.assertEqual(len(NOTHING), 0)
+        first, second = (receiver.subscription("/queue/x", "client", 0) for _ in range(2))
+        first.unacked["1"] = delivery
+        self.assertEqual(second.unacked, {})
