@@ -184,7 +184,7 @@ class ServerConnection(_Connection):
 
     :ivar state: see :class:`State`.
     :ivar version: the version for the client, None before its CONNECT.
-    :ivar heartbeat: what was agreed upon, None before :meth:`accept`.
+    :ivar heartbeat: what was agreed upon, None before :meth:`accept` and if that is nothing.
     """
 
     __slots__ = ("_client_heartbeat", "_limits")
@@ -233,9 +233,10 @@ class ServerConnection(_Connection):
         ours = {"version": self.version, "heart-beat": heartbeat.write(self._heartbeat)}
         data = encode(Frame("CONNECTED", {**ours, **headers, **ours}), self.version)
         agreed = heartbeat.negotiate(self._heartbeat, self._client_heartbeat, jitter)
-        agreed.sent(now)
-        agreed.received(now)
-        self.heartbeat = agreed
+        if agreed.send_every or agreed.expect_every:
+            agreed.sent(now)
+            agreed.received(now)
+            self.heartbeat = agreed
         self._client_heartbeat = heartbeat.NEVER
         self._decoder.limits = self._limits
         self._enter(State.CONNECTED)
