@@ -136,7 +136,8 @@ class Output:
         self._turns = turns
         self._socket: socket | None = None
         self.begun: list[bytes] = []
-        self._kept: list[bytes] = []
+        # Few are ever blocked.
+        self._kept: list[bytes] | None = None
         self._controls = 0
         self._limit = _UNLIMITED
         self._owner: Bounded | None = None
@@ -191,6 +192,8 @@ class Output:
         elif self._size + len(frame) > self._limit:
             (self._owner.overflowed if self._owner is not None else self.abort)()
         else:
+            if self._kept is None:
+                self._kept = []
             self._kept.append(frame)
             self._size += len(frame)
 
@@ -259,15 +262,15 @@ class Output:
     def block(self) -> None:
         """See :meth:`.Outbound.block`."""
         self.is_blocked = True
-        self._kept += self.begun
+        self._kept = [*(self._kept or ()), *self.begun]
         self.begun.clear()
         self._size = sum(map(len, self._kept))
 
     def unblock(self) -> None:
         """See :meth:`.Outbound.unblock`."""
         self.is_blocked = False
-        self.begun += self._kept
-        self._kept.clear()
+        self.begun += self._kept or ()
+        self._kept = None
         self._size = sum(map(len, self.begun))
         self.flush(self._turns.clock.seconds())
 
@@ -278,8 +281,8 @@ class Output:
 
     def _drop(self) -> None:
         # What the transport has is out of our hands, and counts until it is written.
-        self._size = max(0, self._size - sum(map(len, self._kept)))
-        self._kept.clear()
+        self._size = max(0, self._size - sum(map(len, self._kept or ())))
+        self._kept = None
         self.begun.clear()
 
     def end(self) -> None:
@@ -287,7 +290,7 @@ class Output:
         self._has_ended = True
         if self._kept:
             self._protocol.transport.write(b"".join(self._kept))
-            self._kept.clear()
+            self._kept = None
 
     def close(self) -> None:
         """Send all that there is: the transport is about to be told to close."""
