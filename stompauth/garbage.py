@@ -15,9 +15,21 @@ class FreezeService(Service):
     what is there is never collected any more.
     """
 
+    _is_done = False
+
+    def privilegedStartService(self) -> None:
+        """Freeze, before anybody listens."""
+        super().privilegedStartService()
+        self._freeze()
+
     def startService(self) -> None:
-        """Freeze."""
+        """Freeze, unless that is done: ``twist`` begins here."""
         super().startService()
-        # Garbage would be frozen, too.
-        gc.collect()
-        gc.freeze()
+        self._freeze()
+
+    def _freeze(self) -> None:
+        if not self._is_done:
+            self._is_done = True
+            # Garbage would be frozen, too.
+            gc.collect()
+            gc.freeze()

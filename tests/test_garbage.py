@@ -23,6 +23,15 @@ class FreezeTests(SynchronousTestCase):
         service.startService()
         self.assertGreater(gc.get_freeze_count(), before + 1000)
 
+    def test_before_listening(self) -> None:
+        """With twistd that is before anybody listens, and happens once."""
+        service = FreezeService()
+        service.privilegedStartService()
+        frozen = gc.get_freeze_count()
+        gc.unfreeze()
+        service.startService()
+        self.assertEqual((frozen > 1000, gc.get_freeze_count()), (True, 0))
+
     def test_garbage(self) -> None:
         """What is garbage by then is collected, and not frozen."""
 
