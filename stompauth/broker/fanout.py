@@ -45,11 +45,12 @@ def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int)
             continue
         if subscription.audience == framed_for:
             # The octets are at hand: nothing is left to do but to hand them on.
-            begun = subscription.begun
+            outlet = subscription.outlet
+            begun = outlet.begun
             if begun and len(begun) < most:
                 begun.append(framed)
             else:
-                subscription.outlet.write(framed)
+                outlet.write(framed)
             continue
         others += 1
         if subscription.ack != "auto":

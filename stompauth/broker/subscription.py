@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from stompauth.errors import Refused
 
 
-#: What may be appended to ``Subscription.begun``: so many octets, while it has fewer than so many.
+#: What may be appended to ``Outlet.begun``: so many octets, while it has fewer than so many.
 SHORT: Final = 1024
 BEGUN: Final = 64
 
@@ -79,7 +79,13 @@ NOTHING: Final = Nothing()
 
 
 class Outlet(Protocol):
-    """The way out to a client."""
+    """The way out to a client.
+
+    :ivar begun: what was written in this turn. While there is something, but fewer than ``BEGUN``,
+        octets may also be appended to it, ``SHORT`` at most.
+    """
+
+    begun: list[bytes]
 
     def write(self, frame: bytes) -> None:
         """Send octets as they are."""
@@ -87,6 +93,9 @@ class Outlet(Protocol):
 
 class _NoOutlet:
     """Whoever sets an audience sets the outlet, too."""
+
+    def __init__(self) -> None:
+        self.begun: list[bytes] = []
 
     def write(self, frame: bytes) -> None:
         """There is nobody."""
@@ -110,8 +119,6 @@ class Subscription:
         message; None if its deliveries differ. Set by the session.
     :ivar outlet: takes the octets that ``Message.framed`` holds for the audience. Set by the
         session where there is an audience.
-    :ivar begun: what the outlet has taken and not sent yet. While there is something, but fewer
-        than ``BEGUN``, octets may also be appended to it, ``SHORT`` at most. Set likewise.
     :ivar told: whether the application has heard of it. Set by the session.
     :ivar client_id: the id that the client gave it; None where it gave none, as STOMP 1.0 allows.
     :ivar unacked: what was delivered and is not acknowledged yet, by message id, in the order of
@@ -129,7 +136,6 @@ class Subscription:
     audience: str | None = None
     told: bool = False
     outlet: Outlet = field(default=_NO_OUTLET, repr=False)
-    begun: list[bytes] = field(default_factory=list, repr=False)
     unacked: dict[str, Delivery] = field(init=False, repr=False)
     active: bool = False
     paused: bool = False

@@ -115,7 +115,6 @@ class Commands:
         if subscription.ack == "auto" and not self._session.chain.has_outbound:
             subscription.audience = intern(f"{self._session.version} {subscription.id}")
             subscription.outlet = self._session.outbound
-            subscription.begun = self._session.outbound.begun
         else:
             subscription.audience = None
 

@@ -40,7 +40,7 @@ class Outbound(Protocol):
 
     :ivar is_blocked: whether the client takes no more for now.
     :ivar written_at: when something was last written, in seconds; 0 for never.
-    :ivar begun: see :attr:`.Subscription.begun`.
+    :ivar begun: see :class:`.Outlet`.
     """
 
     is_blocked: bool

@@ -13,9 +13,10 @@ from tests.broker.receiver import Receiver, message_to
 
 
 class Taking:
-    """An outlet that keeps what it gets."""
+    """An outlet that keeps what it gets, behind what it has begun."""
 
-    def __init__(self) -> None:
+    def __init__(self, *begun: bytes) -> None:
+        self.begun = list(begun)
         self.taken: list[bytes] = []
 
     def write(self, frame: bytes) -> None:
@@ -65,34 +66,31 @@ class FanOutTests(SynchronousTestCase):
 
     def test_same_octets(self) -> None:
         """Who gets the same octets gets them by its outlet, or behind what that has begun."""
-        first, second, third = (self.subscription() for _ in range(3))
-        outlet = Taking()
-        for subscription in (first, second, third):
+        subscriptions = [self.subscription() for _ in range(3)]
+        outlets = [Taking(), Taking(), Taking(b"before")]
+        for subscription, outlet in zip(subscriptions, outlets, strict=True):
             subscription.audience = "1.2 0"
             subscription.outlet = outlet
-        third.begun.append(b"before")
 
         def encode(_: object, delivery: Delivery) -> None:
             delivery.message.framed, delivery.message.framed_for = framed, "1.2 0"
 
         self.receiver.on_delivery = encode
         framed = b"x" * SHORT
-        fan_out(message_to("/topic/x"), [first, second, third], 0)
-        self.assertEqual([got for got, _ in self.receiver.deliveries], [first])
-        self.assertEqual((outlet.taken, third.begun), ([framed], [b"before", framed]))
+        fan_out(message_to("/topic/x"), subscriptions, 0)
+        self.assertEqual([got for got, _ in self.receiver.deliveries], subscriptions[:1])
+        self.assertEqual([outlet.taken for outlet in outlets], [[], [framed], []])
+        self.assertEqual(outlets[2].begun, [b"before", framed])
         self.assertEqual(self.receiver.handed, 2)
         framed += b"x"
-        fan_out(message_to("/topic/x"), [first, third], 0)
-        self.assertEqual((outlet.taken[1:], third.begun[2:]), ([framed], []))
+        fan_out(message_to("/topic/x"), subscriptions, 0)
+        self.assertEqual([outlet.taken[-1:] for outlet in outlets], [[], [framed], [framed]])
 
     def test_begun_is_bounded(self) -> None:
         """RS-1: no more than so many are appended to what has begun."""
         first, second = self.subscription(), self.subscription()
-        outlet = Taking()
-        for subscription in (first, second):
-            subscription.audience = "1.2 0"
-            subscription.outlet = outlet
-        second.begun.append(b"before")
+        first.audience = second.audience = "1.2 0"
+        second.outlet = outlet = Taking(b"before")
 
         def encode(_: object, delivery: Delivery) -> None:
             delivery.message.framed, delivery.message.framed_for = b"x", "1.2 0"
@@ -100,7 +98,7 @@ class FanOutTests(SynchronousTestCase):
         self.receiver.on_delivery = encode
         for _ in range(2 * BEGUN):
             fan_out(message_to("/topic/x"), [first, second], 0)
-        self.assertEqual((len(second.begun), len(outlet.taken)), (BEGUN, BEGUN + 1))
+        self.assertEqual((len(outlet.begun), len(outlet.taken)), (BEGUN, BEGUN + 1))
 
     def test_overflow(self) -> None:
         """RS-2: a subscription that acknowledges nothing is told, and holds no more than it may."""
