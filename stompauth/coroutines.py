@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def start(waiting: Coroutine[Deferred[Any], Any, _T]) -> _T | Deferred[_T]:
+def start(running: Coroutine[Deferred[Any], Any, _T]) -> _T | Deferred[_T]:
     """Run a coroutine, up to where it has to wait.
 
     Unlike ``Deferred.fromCoroutine`` it makes no Deferred for one that is done at once.
@@ -22,28 +22,28 @@ def start(waiting: Coroutine[Deferred[Any], Any, _T]) -> _T | Deferred[_T]:
     :raises Exception: what it raises before it waits.
     """
     try:
-        first = waiting.send(None)
+        awaited = running.send(None)
     except StopIteration as stop:
         result: _T = stop.value
         return result
-    return Deferred.fromCoroutine(_rest(waiting, first))
+    return Deferred.fromCoroutine(_rest(running, awaited))
 
 
 @coroutine
 def _rest(
-    waiting: Coroutine[Deferred[Any], Any, _T], first: Deferred[Any]
+    running: Coroutine[Deferred[Any], Any, _T], awaited: Deferred[Any]
 ) -> Generator[Deferred[Any], Any, _T]:
     try:
         while True:
             try:
-                result = yield first
+                result = yield awaited
             except GeneratorExit:
-                waiting.close()
+                running.close()
                 raise
             except Exception as error:
-                first = waiting.throw(error)
+                awaited = running.throw(error)
             else:
-                first = waiting.send(result)
+                awaited = running.send(result)
     except StopIteration as stop:
         done: _T = stop.value
         return done

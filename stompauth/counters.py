@@ -15,7 +15,8 @@ class Counters:
     :ivar bytes_received: octets of WebSocket messages of clients.
     :ivar messages_received: SEND frames that were accepted.
     :ivar messages_delivered: MESSAGE frames to clients.
-    :ivar bytes_sent: octets that were sent on WebSockets.
+    :ivar bytes_sent: octets that were sent on WebSockets, but for what a client that is behind is
+        left with at the end.
     :ivar verifications: tokens that were looked at.
     :ivar verification_seconds: what that took in all, waiting for keys included.
     """

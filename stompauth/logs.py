@@ -37,7 +37,7 @@ def text_file_log_observer(file: IO[Any]) -> FileLogObserver:
 
 def text_line(event: LogEvent) -> str | None:
     """An event as ``formatEventAsClassicLogText`` has it; None if there is nothing to say."""
-    if "audit" not in event or not _SPECIAL.isdisjoint(event):
+    if event.get("log_namespace") != "stompauth.audit" or not _SPECIAL.isdisjoint(event):
         return formatEventAsClassicLogText(event, _time)
     # The texts name fields of strings and numbers, and nothing of those.
     text = event["log_format"].format_map(event).replace("\n", "\n\t")

@@ -13,7 +13,7 @@ from stompauth.application import StompAuth
 from stompauth.config.checks import LISTENERS
 from stompauth.control import MAX_BODY, ControlResource
 from stompauth.fastio.front import FrontSite
-from stompauth.fastio.probes import transports
+from stompauth.fastio.transport import slim_transports
 from stompauth.garbage import FreezeService
 from stompauth.handshake.address import ClientAddress
 from stompauth.handshake.site import PathRouter, StrictSite
@@ -89,7 +89,7 @@ def make_service(
         endpoints = worker.endpoints(key)
         return ListeningService(endpoints, factory, inner, reactor, announces=False, **options)
 
-    opened = transports(config.fast_io)
+    opened = slim_transports if application.fast_io else None
     service: Service = listen("listen", site, application.service(), opened=opened)
     if config.control.listen:
         operations = make_operations(config, application, reactor)

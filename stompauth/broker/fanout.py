@@ -30,9 +30,17 @@ STEP: Final = 256
 def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int) -> None:
     """Deliver the message to each of the subscriptions that is still active in its turn.
 
+    The encoded message is let go of at the end. Deliveries by outlets are counted with the first
+    session.
+
     :param limit: how many unacknowledged messages a subscription may hold; 0 for any number. One
         that would hold more overflows instead.
     """
+    _deliver(message, subscriptions, limit)
+    message.forget_template()
+
+
+def _deliver(message: Message, subscriptions: Sequence[Subscription], limit: int) -> None:
     delivery = Delivery(message)
     held: Delivery | None = None
     framed, framed_for = message.framed, message.framed_for
@@ -65,7 +73,6 @@ def fan_out(message: Message, subscriptions: Sequence[Subscription], limit: int)
         subscription.subscriber.deliver(subscription, delivery)
         framed, framed_for = message.framed, message.framed_for
         most = BEGUN if len(framed) <= SHORT else 0
-    message.forget_template()
     handed_on = len(subscriptions) - others
     if handed_on:
         subscriptions[0].subscriber.handed_on(handed_on)
@@ -127,8 +134,9 @@ class FanOuts:
             piece = fan.targets[fan.position : fan.position + min(STEP, rest)]
             fan.position += len(piece)
             rest -= len(piece)
-            fan_out(fan.message, piece, self.limit)
+            _deliver(fan.message, piece, self.limit)
             if fan.position >= len(fan.targets):
+                fan.message.forget_template()
                 self._waiting.popleft()
                 finished.append(fan.done)
         self._is_running = False

@@ -57,7 +57,7 @@ class Front(Protocol):
         self._site = site
         self._address = address
         self._release: Callable[[], None] | None = release
-        self._clock: IDelayedCall | None = None
+        self._timeout: IDelayedCall | None = None
         self._answering: Deferred[Answer] | None = None
         self._has_ended = False
         self._early = b""
@@ -65,17 +65,17 @@ class Front(Protocol):
     def connectionMade(self) -> None:
         """Wait for something to come, but not for ever."""
         if self._site.timeOut:
-            self._clock = self._site.reactor.callLater(self._site.timeOut, self._timed_out)
+            self._timeout = self._site.reactor.callLater(self._site.timeOut, self._timed_out)
 
     def _timed_out(self) -> None:
-        self._clock = None
+        self._timeout = None
         # It knows how to hang up on somebody who does not speak.
         self._go_on_with_web().timeoutConnection()
 
-    def _stop_clock(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
+    def _cancel_timeout(self) -> None:
+        if self._timeout is not None:
+            self._timeout.cancel()
+            self._timeout = None
 
     def dataReceived(self, data: bytes) -> None:
         """Find out what it is."""
@@ -86,7 +86,7 @@ class Front(Protocol):
             # Reading is paused; this was on its way already.
             self._early += data
             return
-        self._stop_clock()
+        self._cancel_timeout()
         head = read_head(data)
         if head is None or not (self._upgrade(head) or self._issue(head)):
             self._go_on_with_web().dataReceived(data)
@@ -104,8 +104,8 @@ class Front(Protocol):
         protocol: Any = websocket.factory.buildProtocol(peer)
         protocol.handshake = handshake
         connect(self.transport, protocol)
-        protocol.processHandshake()
         self._give_back()
+        protocol.processHandshake()
         return True
 
     def _issue(self, head: RequestHead) -> bool:
@@ -132,22 +132,23 @@ class Front(Protocol):
     def _write(self, answer: Answer, closes: bool) -> None:
         was_waiting, self._answering = self._answering is not None, None
         clock = self._site.reactor
-        is_gone = send(self.transport, _octets(answer, clock.seconds(), closes=closes))
-        if closes:
-            self._has_ended = True
-            self.transport.loseConnection()
-            if not is_gone:
-                # In bounded time, as the channel of twisted.web does it.
-                self._clock = clock.callLater(StrictHTTPChannel.abortTimeout, self._cut_off)
-            return
+        all_sent = send(self.transport, _response(answer, clock.seconds(), closes=closes))
+        self._has_ended = closes
         if was_waiting:
+            # Over TLS it has to be read that the peer closes, too.
             self.transport.resumeProducing()
+        if closes:
+            self.transport.loseConnection()
+            if not all_sent:
+                # In bounded time, as the channel of twisted.web does it.
+                self._timeout = clock.callLater(StrictHTTPChannel.abortTimeout, self._cut_off)
+            return
         channel = self._go_on_with_web()
         if self._early:
             channel.dataReceived(self._early)
 
     def _cut_off(self) -> None:
-        self._clock = None
+        self._timeout = None
         self.transport.abortConnection()
 
     def _go_on_with_web(self) -> Any:
@@ -158,7 +159,7 @@ class Front(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is gone; who has asked for a ticket gets none."""
-        self._stop_clock()
+        self._cancel_timeout()
         if self._answering is not None:
             self._answering.cancel()
         self._give_back()
@@ -197,7 +198,7 @@ def send(transport: Any, data: bytes) -> bool:
     return not data and socket is not None
 
 
-def _octets(answer: Answer, now: float, *, closes: bool) -> bytes:
+def _response(answer: Answer, now: float, *, closes: bool) -> bytes:
     lines = [
         b"HTTP/1.1 %d %s" % (answer.status, RESPONSES.get(answer.status, b"Unknown Status")),
         _SERVER,

@@ -21,6 +21,9 @@ _HEAD: Final = re.compile(
 _OF_BODY: Final = frozenset({b"transfer-encoding", b"expect", b"trailer"})
 
 
+_NO_BODY: Final = [b"0"]
+
+
 def read_head(data: bytes) -> RequestHead | None:
     """Read a request that consists of a head, and of nothing in front of it or behind it.
 
@@ -48,11 +51,8 @@ def read_head(data: bytes) -> RequestHead | None:
             headers[name].append(value.strip(b" \t"))
         else:
             headers[name] = [value.strip(b" \t")]
-    if len(headers.get(b"host", ())) != 1 or headers.get(b"content-length", _NONE) != _NONE:
+    if len(headers.get(b"host", ())) != 1 or headers.get(b"content-length", _NO_BODY) != _NO_BODY:
         return None
     if not _OF_BODY.isdisjoint(headers):
         return None
     return RequestHead(method, target, version, headers)
-
-
-_NONE: Final = [b"0"]

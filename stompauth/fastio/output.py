@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from stompauth.fastio.protocol import FastWebSocketProtocol
     from stompauth.session.outbound import Bounded
 
-#: Octets that a list may hold while the client takes all; a longer one is sent at once, and no
-#: send is made of more than this and one frame.
+#: Octets that a list may be asked to hold while the client takes all; a longer one is sent at once.
+#: With what others append, no send is made of more than twice this and one frame.
 PIECE: Final = 65536
 
 #: Connections that are written to in one turn at most, before others have theirs.
@@ -135,6 +135,7 @@ class Output:
         self._protocol = protocol
         self._turns = turns
         self._socket: socket | None = None
+        # Never another list: who appends holds it.
         self.begun: list[bytes] = []
         # Few are ever blocked.
         self._kept: list[bytes] | None = None
@@ -154,13 +155,17 @@ class Output:
         """Octets that are kept, those included that the transport was given when it blocked."""
         return self._size if self.is_blocked else sum(map(len, self.begun))
 
-    def open(self) -> None:
-        """Go straight to the socket from here on, where there is one."""
+    def open(self) -> bool:
+        """Go straight to the socket from here on, where there is one.
+
+        :return: whether there is; else the transport has to tell the protocol when it is full.
+        """
         transport = self._protocol.transport
         self._socket = socket_of(transport)
         if self._socket is not None and not is_drained(transport):
             # An answer to an earlier request of this connection.
             self._wait_for_transport()
+        return self._socket is not None
 
     def bind(self, limit: int, owner: Bounded) -> None:
         """Set what is kept at most while blocked, and who is told beyond it."""
@@ -226,7 +231,7 @@ class Output:
     def _send(self, piece: bytes) -> None:
         self._turns.counters.bytes_sent += len(piece)
         if self._socket is None:
-            # This may block.
+            # The transport may say meanwhile that it is full.
             self._protocol.transport.write(piece)
             return
         try:
@@ -261,6 +266,9 @@ class Output:
 
     def block(self) -> None:
         """See :meth:`.Outbound.block`."""
+        if self.is_blocked:
+            # The session is told by the protocol, after it has happened here.
+            return
         self.is_blocked = True
         self._kept = [*(self._kept or ()), *self.begun]
         self.begun.clear()

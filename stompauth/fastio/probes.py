@@ -10,16 +10,14 @@ from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
 
 from stompauth.fastio.frames import read_message
 from stompauth.fastio.protocol import AT_REST, UNUSED, FastWebSocketFactory, FastWebSocketProtocol
-from stompauth.fastio.transport import slim_transports
 from stompauth.handshake.websocket import StompWebSocketFactory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from twisted.internet.interfaces import IListeningPort
+    from collections.abc import Iterator
 
 _log = Logger()
 
@@ -51,11 +49,14 @@ _AUTOBAHN: tuple[tuple[Any, str, frozenset[str]], ...] = (
     (WebSocketProtocol, "processData", frozenset({"current_frame", "data", "inside_message"})),
     (WebSocketProtocol, "sendFrame", frozenset({"sendData"})),
     (WebSocketProtocol, "dropConnection", frozenset({"_closeConnection"})),
+    (WebSocketServerProtocol, "failHandshake", frozenset({"sendHttpErrorResponse"})),
+    (WebSocketProtocol, "onOpenHandshakeTimeout", frozenset({"openHandshakeTimeoutCall"})),
     (WebSocketServerProtocol, "sendHttpErrorResponse", frozenset({"sendData"})),
 )
 
 #: Likewise of Twisted's.
 _TWISTED: tuple[tuple[Any, str, frozenset[str]], ...] = (
+    (ProtocolWrapper, "dataReceived", frozenset({"wrappedProtocol"})),
     (tcp.Port, "doRead", frozenset({"transport"})),
     (tcp.Connection, "__init__", frozenset({"fileno", "protocol", "socket"})),
     (tcp.Connection, "connectionLost", frozenset({"fileno"})),
@@ -105,14 +106,6 @@ def missing() -> Iterator[str]:
     descriptor = FileDescriptor(object())  # type: ignore[arg-type]  # it is only looked at
     if descriptor.dataBuffer != b"" or getattr(descriptor, "_tempDataLen", None) != 0:
         yield "the buffers of Twisted's transports"
-
-
-def transports(fast_io: bool) -> Callable[[IListeningPort], None] | None:
-    """What to call with the listeners of WebSockets, if anything.
-
-    :param fast_io: whether fast I/O is wanted.
-    """
-    return slim_transports if fast_io and not any(missing()) else None
 
 
 def websocket_factory(fast_io: bool) -> type[StompWebSocketFactory]:

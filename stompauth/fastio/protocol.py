@@ -8,6 +8,7 @@ from functools import cached_property
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final
 
+from autobahn.twisted.util import peer2str
 from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.types import ConnectionDeny
 from autobahn.websocket.utf8validator import Utf8Validator
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from stompauth.settings import Limits
 
 
-#: What Autobahn gives each connection when it is made, or when its handshake is over; here it is
-#: on the class until a connection has another.
+#: What Autobahn, and our own class, give each connection when it is made, or when its handshake is
+#: over; here it is on the class until a connection has another.
 AT_REST: Final[dict[str, Any]] = {
     **dict.fromkeys(
         (
@@ -93,7 +94,7 @@ _OF_FRAMES: Final = (
     "utf8validator",
 )
 
-#: What it gives them besides, and nobody asks for: the request, its own answer, and the like.
+#: What Autobahn gives them besides, and nobody asks for: the request, its own answer, and the like.
 UNUSED: Final = frozenset(
     {
         "_wskey",
@@ -215,9 +216,6 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     # Autobahn adds to it, and nobody looks at it.
     trafficStats = TrafficStats()
 
-    # Nobody listens to its events; these are asked for by who does.
-    _results: Any = {}
-
     # Nobody waits for it.
     is_closed = _Unheard()
 
@@ -226,6 +224,7 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
 
     def __init__(self) -> None:
         """Make a connection that has little of its own yet; see :data:`AT_REST`."""
+        # Autobahn's makes two Deferreds and a table of events, for which nobody asks.
         self._session = None
         self._slot = None
         self._frames = self._messages = 0
@@ -233,9 +232,9 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         self.autoPingPendingCall = None
 
     @property
-    def peer(self) -> Any:  # type: ignore[override]  # Autobahn's is a string
+    def peer(self) -> str:  # type: ignore[override]  # it can be set in Autobahn
         """The other end, for Autobahn's log, which as a rule does not want to know."""
-        return self.transport.getPeer()
+        return peer2str(self.transport)
 
     # The opening handshake.
 
@@ -248,8 +247,7 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
 
     def processHandshake(self) -> None:  # noqa: N802  # Autobahn's name
         """Have the client admitted: the request was read before, and Autobahn need not read it."""
-        if self.data:
-            self.data = b""
+        self.data = b""
         try:
             connecting = start(self.onConnect(None))
         except ConnectionDeny as deny:
@@ -258,11 +256,12 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         if not isinstance(connecting, Deferred):
             self._accept(connecting)
             return
-        connecting.addCallbacks(self._accept, lambda failure: self._deny(failure.value))
         if self.factory.limits.handshake_timeout:
             self.openHandshakeTimeoutCall = self.factory.clock.callLater(
                 self.factory.limits.handshake_timeout, self.onOpenHandshakeTimeout
             )
+        connecting.addCallbacks(self._accept, lambda failure: self._deny(failure.value))
+        connecting.addErrback(self._broke)
 
     def _accept(self, subprotocol: str | None) -> None:
         if self.openHandshakeTimeoutCall is not None:
@@ -282,6 +281,10 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         del self.handshake
         self._rest()
 
+    def _broke(self, failure: Failure) -> None:
+        self._log.failure("a handshake failed", failure)
+        self.abort()
+
     def _deny(self, deny: ConnectionDeny) -> None:
         if self.state != self.STATE_CLOSED:
             self.failHandshake("", deny.code)
@@ -289,7 +292,7 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     def _rest(self) -> None:
         """Have nothing in memory that idle connections have in common, or do not need."""
         state = self.__dict__
-        if state and self._is_between_frames():
+        if state and self.state == self.STATE_OPEN and self._is_between_frames():
             for name in _OF_FRAMES:
                 state.pop(name, None)
         for name in list(state):
@@ -302,25 +305,20 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
             del self.__dict__
 
     def _is_between_frames(self) -> bool:
-        return (
-            self.state == self.STATE_OPEN
-            and self.current_frame is None
-            and not self.inside_message
-            and not self.data
-        )
+        return self.current_frame is None and not self.inside_message and not self.data
 
     # The way in.
 
     def dataReceived(self, data: bytes) -> None:
         """Take the whole messages that come first; the rest, and all else, is Autobahn's."""
-        if self._is_between_frames():
+        if self.state == self.STATE_OPEN and self._is_between_frames():
             taken = self._take_messages(data)
             if taken == len(data):
                 return
             data = data[taken:]
         if self.state != self.STATE_CLOSING or not self._take_close(data):
             super().dataReceived(data)
-            if self._is_between_frames():
+            if self.state == self.STATE_OPEN and self._is_between_frames():
                 self._rest()
 
     def _read(self, data: bytes) -> None:
@@ -330,7 +328,7 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     def _take_close(self, data: bytes) -> bool:
         """Take the peer's answer to our close frame, if it is easy to read and nothing else."""
         code = read_close(data)
-        if code is None or self.current_frame is not None or self.inside_message or self.data:
+        if code is None or not self._is_between_frames():
             return False
         if self.closeHandshakeTimeoutCall is not None:
             self.closeHandshakeTimeoutCall.cancel()
@@ -357,7 +355,8 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
     # The way out.
 
     def _open_output(self) -> None:
-        self._output.open()
+        if not self._output.open():
+            super()._open_output()
 
     def outbound(self, limit: int, owner: Bounded) -> Outbound:
         """Give the session the way out that Autobahn uses, too."""
@@ -381,7 +380,8 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         return socket_of(transport) is None or not is_drained(transport)
 
     def _lose(self, reason: Failure) -> None:
-        # As connectionLost() does, but for its words to a log at a level that is off.
+        # Past WebSocketServerProtocol's, which counts connections down that were never counted up;
+        # and without words to a log at a level that is off.
         WebSocketProtocol._connectionLost(self, reason)  # type: ignore[arg-type]  # no str
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -33,19 +33,19 @@ def read_upgrade(head: RequestHead, path: str, address: str, *, has_body: bool) 
     """
     if head.method != b"GET":
         raise Denied(405, "method")
-    place, _, query = head.target.partition(b"?")
-    if place != path.encode("ascii"):
+    requested, _, query = head.target.partition(b"?")
+    if requested != path.encode("ascii"):
         raise Denied(404, "not-found")
-    values = head.headers.get
-    versions = values(b"sec-websocket-version", ())
-    if not _names(values(b"upgrade", ()), b"websocket") or list(versions) != [b"13"]:
+    values = head.values
+    versions = values(b"sec-websocket-version")
+    if not _has_token(values(b"upgrade"), b"websocket") or list(versions) != [b"13"]:
         raise Denied(426, "version")
-    hosts = values(b"host", ())
-    keys = values(b"sec-websocket-key", ())
-    offered = b",".join(values(b"sec-websocket-protocol", ()))
+    hosts = values(b"host")
+    keys = values(b"sec-websocket-key")
+    offered = b",".join(values(b"sec-websocket-protocol"))
     if (
         head.version != b"HTTP/1.1"
-        or not _names(values(b"connection", ()), b"upgrade")
+        or not _has_token(values(b"connection"), b"upgrade")
         or len(hosts) != 1
         or not _HOST.fullmatch(hosts[0])
         or len(keys) != 1
@@ -58,8 +58,8 @@ def read_upgrade(head: RequestHead, path: str, address: str, *, has_body: bool) 
     return HandshakeRequest(
         path=path,
         query=query,
-        origins=tuple(values(b"origin", ())),
-        authorizations=tuple(values(b"authorization", ())),
+        origins=tuple(values(b"origin")),
+        authorizations=tuple(values(b"authorization")),
         subprotocols=tuple(name.decode("latin-1") for name in _tokens(offered)),
         address=address,
         key=keys[0],
@@ -71,7 +71,7 @@ def _tokens(value: bytes) -> list[bytes]:
     return [token for token in (part.strip(b" \t") for part in value.split(b",")) if token]
 
 
-def _names(values: Sequence[bytes], token: bytes) -> bool:
+def _has_token(values: Sequence[bytes], token: bytes) -> bool:
     """Whether the token is among the elements of a header, in any case."""
     value = b",".join(values).lower()
     return value == token or token in _tokens(value)

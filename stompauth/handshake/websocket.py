@@ -118,8 +118,7 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
             # Autobahn would put the text of any other exception into the status line.
             raise ConnectionDeny(status, _REASONS.get(status, "Denied")) from None
         finally:
-            if self._admitting is not None:
-                self._admitting = None
+            self._admitting = None
         if self.state == self.STATE_CLOSED:
             # The peer left meanwhile; onOpen would follow onClose.
             self._release()
@@ -387,8 +386,6 @@ class WebSocketResource:
     :param addresses: finds the client's address.
     :ivar factory: makes the protocols.
     """
-
-    _log = Logger()
 
     isLeaf = True
 

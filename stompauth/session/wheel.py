@@ -50,7 +50,8 @@ class TimerWheel:
 
     A time that is less than :data:`COARSE` seconds ahead is kept exactly. Others are rounded up to
     a :data:`TICK`; those beyond :data:`FAR` down to a :data:`STRIDE`, because by then most of them
-    will have changed. To add and to remove costs the same however many sleep.
+    will have changed. To add and to remove costs the same however many sleep. One turn of the
+    reactor wakes :data:`WOKEN` at most.
 
     :param clock: what time it is.
     :ivar clock: likewise.

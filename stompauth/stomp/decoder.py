@@ -22,7 +22,8 @@ _COMMAND_OCTETS: Final = 16
 _CR: Final = 13
 
 #: The heads that are kept after they were read: of which commands, with no other headers than
-#: these, so that no credential is ever among them, how long, and how many.
+#: these, so that no credential is ever among them, how long, and how many; with one more, all are
+#: forgotten.
 _KEPT_COMMAND: Final = "SEND"
 _KEPT_HEADERS: Final = frozenset({"destination", "content-length", "content-type"})
 _KEPT_OCTETS: Final = 512
@@ -48,6 +49,8 @@ _UNESCAPED: Final[dict[str | None, dict[str, str]]] = {
 @dataclass(frozen=True, slots=True)
 class DecoderLimits:
     """What a peer can make the decoder hold; 0 means none.
+
+    Decoders with the same limits share the heads that they know.
 
     :ivar frame: octets of a frame, from its command to its NUL, both included.
     :ivar headers: header lines of a frame, repeated ones too.

@@ -80,6 +80,7 @@ class Protocol:
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport
+        self.output: Output
         self.blocks = 0
         self.resumptions = 0
         self.overflows = 0
@@ -87,9 +88,11 @@ class Protocol:
 
     def pauseProducing(self) -> None:
         self.blocks += 1
+        self.output.block()
 
     def resumeProducing(self) -> None:
         self.resumptions += 1
+        self.output.unblock()
 
     def overflowed(self) -> None:
         self.overflows += 1
@@ -113,6 +116,7 @@ class OutputTestCase(SynchronousTestCase):
         self.transport = Server(self.socket)
         self.protocol = Protocol(self.transport)
         self.output = Output(self.protocol, self.turns)  # type: ignore[arg-type]
+        self.protocol.output = self.output
         self.output.open()
         self.output.bind(limit, self.protocol)
 
@@ -286,6 +290,7 @@ class BlockedTests(OutputTestCase):
         """An answer that the transport still holds, as to an earlier request, goes out first."""
         self.make(room=0)
         self.output = Output(self.protocol, self.turns)  # type: ignore[arg-type]
+        self.protocol.output = self.output
         self.transport.write(b"HTTP")
         self.output.open()
         self.output.write(b"a")
@@ -393,12 +398,12 @@ class TransportTests(SynchronousTestCase):
         self.assertIsNone(socket_of(transport))
 
     def test_one_write(self) -> None:
-        """There all frames of a turn are one write, and the transport says when it is blocked."""
+        """There all frames of a turn are one write; who says that it is blocked stops it."""
         clock = Clock()
         transport = StringTransport()
         protocol = Protocol(transport)
         out = Output(protocol, Turns(clock, Counters()))  # type: ignore[arg-type]
-        out.open()
+        self.assertFalse(out.open())
         out.write(b"a")
         out.write(b"b")
         self.assertEqual(transport.value(), b"")

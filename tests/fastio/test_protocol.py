@@ -46,6 +46,19 @@ class IdleTests(SynchronousTestCase):
         self.websocket.socket.settle()
         self.assertTrue(self.websocket.socket.lost)
 
+    def test_full_transport(self) -> None:
+        """RS-1: a transport that is no plain socket tells when it is full: then frames are kept."""
+        self.client.send("SUBSCRIBE", id="0", destination="/topic/rooms/lobby")
+        producer = self.websocket.socket.transport.producer
+        producer.pauseProducing()
+        sent = self.application.stompauth.publish("/topic/rooms/lobby", "x" * 100)
+        self.successResultOf(sent)
+        (session,) = self.application.stompauth.sessions
+        self.assertGreater(session.outbound_size, 100)
+        self.assertEqual(self.client.frames(), [])
+        producer.resumeProducing()
+        self.assertEqual([frame.body for frame in self.client.frames()], [b"x" * 100])
+
     def test_messages_for_autobahn(self) -> None:
         """Nor do messages in fragments, or in pieces, of any length; and they are all read."""
         head = b"SEND\ndestination:/topic/rooms/lobby\nreceipt:r\n\n"

@@ -14,7 +14,6 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.fastio.output import socket_of
-from stompauth.fastio.probes import transports
 from stompauth.fastio.transport import SlimServer, slim_transports
 
 
@@ -83,8 +82,3 @@ class SlimServerTests(SynchronousTestCase):
         slim_transports(port)
         self.assertIs(port.transport, Other)
         slim_transports(object())
-
-    def test_off(self) -> None:
-        """Who does not want fast I/O gets Twisted's."""
-        self.assertIs(transports(True), slim_transports)
-        self.assertIsNone(transports(False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from stompauth.stomp.decoder import DecoderLimits, FrameDecoder
 from tests.integration.configured import FOR_CLIENTS, ConfiguredServer, configured
-from tests.integration.raw import CLOSE, PING, PONG, RawWebSocket, status_of
+from tests.integration.raw import CLOSE, PATIENCE, PING, PONG, RawWebSocket, status_of
 from tests.wire import client_frame
 
 if TYPE_CHECKING:
@@ -43,6 +44,14 @@ def connect(server: ConfiguredServer, user: str, *, deaf: bool = False) -> RawWe
     client = RawWebSocket(server, token, deaf=deaf)
     client.connect(token)
     return client
+
+
+def wait_for_log(server: ConfiguredServer, pattern: str) -> None:
+    """Wait for a line of the server's log."""
+    end = time.monotonic() + PATIENCE
+    while not re.search(pattern, server.log.read_text("utf-8")):
+        assert time.monotonic() < end, pattern
+        time.sleep(0.05)
 
 
 def stomp(frame: tuple[int, bytes] | None) -> Frame:
@@ -118,4 +127,5 @@ def test_stalled(server: ConfiguredServer) -> None:
             bodies += publish(sender, "/topic/stalled", size, 50)
             for body in bodies[start:]:
                 assert stomp(fast.frame()).body == body
+        wait_for_log(server, r"of deaf at .* ended: slow-consumer")
         assert deaf.is_dropped()
