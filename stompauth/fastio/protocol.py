@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from stompauth.coroutines import start
 from stompauth.fastio.frames import read_close, read_message
-from stompauth.fastio.output import Output, Turns, is_drained, socket_of
+from stompauth.fastio.output import Output, Turns
 from stompauth.handshake.websocket import (
     FRAME_COST,
     StompWebSocketFactory,
@@ -374,10 +374,6 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
         else:
             self._output.close()
         super()._closeConnection(abort)
-
-    def _may_linger(self) -> bool:
-        transport = self.transport
-        return socket_of(transport) is None or not is_drained(transport)
 
     def _lose(self, reason: Failure) -> None:
         # Past WebSocketServerProtocol's, which counts connections down that were never counted up;

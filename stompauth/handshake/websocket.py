@@ -255,12 +255,8 @@ class StompWebSocketProtocol(WebSocketServerProtocol):
         was_closed = self.state == self.STATE_CLOSED
         super().dropConnection(abort)
         timeout = self.factory.limits.close_timeout
-        if timeout and not abort and not was_closed and self._may_linger():
+        if timeout and not abort and not was_closed:
             self._hanging_up = self.factory.clock.callLater(timeout, self.abort)
-
-    def _may_linger(self) -> bool:
-        """Whether the connection may still be there when it has been told to close."""
-        return True
 
     def _release(self) -> None:
         if self._slot is not None:

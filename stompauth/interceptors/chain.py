@@ -77,12 +77,18 @@ class Chain:
                     self._complete(self._after_send, position, frame, session, None)
                     return None
                 else:
-                    return start(self._inbound_later(frame, session, carry_out, position, result))
-            position = len(self.interceptors)
-            waiting = carry_out(frame)
+                    # It sees to their completion by itself, also if it does not wait.
+                    later = self._inbound_later(frame, session, carry_out, position, result)
+                    break
+            else:
+                later = None
+                position = len(self.interceptors)
+                waiting = carry_out(frame)
         except Exception as failure:
             self._complete(self._after_send, position, frame, session, failure)
             raise
+        if later is not None:
+            return start(later)
         if waiting is not None:
             return start(self._carried_out_later(frame, session, waiting))
         self._carried_out(frame, session)

@@ -46,6 +46,7 @@ _PER_DELIVERY: Final = frozenset(
 #: written.
 _COMMON: Final = frozenset({"content-type"})
 _CACHED_COMMON: Final = 1024
+_LONGEST_TYPE: Final = 128
 
 #: How many ids of subscriptions are kept as they are written; clients number theirs.
 _CACHED_IDS: Final = 1024
@@ -166,8 +167,12 @@ class MessageTemplate:
             return head
         others = self._headers
         message_id = self._message_id
-        if message_id.isalnum() and (not others or others.keys() == _COMMON):
-            before, after = _write_common(self._destination, others.get("content-type"), version)
+        content_type = others.get("content-type")
+        if message_id.isalnum() and (
+            not others
+            or (others.keys() == _COMMON and content_type and len(content_type) <= _LONGEST_TYPE)
+        ):
+            before, after = _write_common(self._destination, content_type, version)
             text = f"{before}{message_id}{after}"
         else:
             ours = {"destination": self._destination, "message-id": message_id}

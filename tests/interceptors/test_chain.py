@@ -151,6 +151,22 @@ class InboundTests(SynchronousTestCase):
         self.successResultOf(done)
         self.assertEqual(self.log[1:], ["0 post SEND", "0 after ok"])
 
+    def test_completed_once(self) -> None:
+        """ST-15: who need not have been waited for ends a refused frame once for all, too."""
+
+        class AtOnce(Interceptor):
+            async def pre_send(self, frame: Frame, session: Session) -> Frame:
+                return frame
+
+        def refuse(frame: Frame) -> None:
+            raise Refused("access-denied")
+
+        chain = Chain([Recorder("0", self.log), cast(Any, AtOnce()), Recorder("2", self.log)])
+        self.assertRaises(Refused, chain.inbound, self.frame, SESSION, refuse)
+        self.assertEqual(
+            self.log, ["0 pre SEND", "2 pre SEND", "2 after Refused", "0 after Refused"]
+        )
+
     def test_failing_listeners(self) -> None:
         """A failure after the deed is logged; the others are told all the same."""
 

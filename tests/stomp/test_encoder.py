@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.errors import LocalProtocolError
 from stompauth.stomp.decoder import DecoderLimits, FrameDecoder
-from stompauth.stomp.encoder import MessageTemplate, encode, is_text
+from stompauth.stomp.encoder import MessageTemplate, _write_common, encode, is_text
 from stompauth.stomp.frame import BODY_COMMANDS, COMMANDS, UNESCAPED_COMMANDS, VERSIONS, Frame
 
 if TYPE_CHECKING:
@@ -225,6 +225,17 @@ class MessageTemplateTests(SynchronousTestCase):
         )
         template = self.template(b"hello", forged)
         self.assertNotIn(b"forged", template.encode("1.2", "s"))
+
+    def test_types(self) -> None:
+        """RS-2: a content type is written like any header; of long ones nothing is kept."""
+        kept = _write_common.cache_info().currsize
+        for content_type in ("text/plain", "text/plain;x=1:2", "", "x" * 5000):
+            others = {"content-type": content_type}
+            for version in VERSIONS:
+                template = MessageTemplate("/topic/types", "a1", others, b"x")
+                headers = self.decoded(template.encode(version, "s"), version).headers
+                self.assertEqual(headers["content-type"], content_type)
+        self.assertLessEqual(_write_common.cache_info().currsize - kept, 6)
 
     def test_unwritable_ids(self) -> None:
         """ST-5: a delivery without its ids is of no use; it is refused, and nothing is raw."""
