@@ -236,12 +236,9 @@ class Mesh:
             return
         if self._attempts.get(index) is link:
             del self._attempts[index]
+        # Whether anybody is left there is found out by the next look.
         if link.node_id is not None and self._links.get(link.node_id) is link:
             self._leave(link.node_id)
-        if index not in self._attempts and all(
-            other.index != index for other in self._links.values()
-        ):
-            self._is_settled(index)
 
     def _take_hello(self, link: Link, kind: int, payload: bytes) -> None:
         try:
@@ -257,8 +254,10 @@ class Mesh:
                 link.abort()
                 return
         if not link.is_ours:
-            if not self._is_running or (index in self._attempts and index < self._index):
-                # It meets ours, which stays.
+            linked = self._links.get(node_id)
+            is_ours = index in self._attempts or (linked is not None and linked.is_ours)
+            if not self._is_running or (is_ours and index < self._index):
+                # It meets ours, or comes when ours is there already, which stays.
                 link.abort()
                 return
             link.send(self._hello())

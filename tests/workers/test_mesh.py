@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from stompauth.workers.link import MAX_EXCESS, MAX_FRAME, frame
@@ -117,6 +117,25 @@ class MeshTests(SynchronousTestCase):
         self.assertEqual(settled, [])
         self.network.clock.advance(0.1)
         self.assertEqual(len(settled), 1)
+
+    def test_one_that_hangs_up(self) -> None:
+        """Who hangs up is there: it connects itself, and until then nobody is settled."""
+
+        class Busy(Protocol):
+            """Has begun a connection of its own."""
+
+            def dataReceived(self, data: bytes) -> None:
+                assert self.transport is not None
+                self.transport.abortConnection()  # type: ignore[attr-defined]
+
+        self.network.listening[1] = Factory.forProtocol(Busy)
+        mesh, _, settled = self.start(0, 2)
+        self.network.pump()
+        self.assertEqual(settled, [])
+        del self.network.listening[1]
+        other, _, _ = self.start(1, 2)
+        self.network.pump()
+        self.assertEqual((len(settled), list(mesh.nodes)), (1, [other.node_id]))
 
     def test_order(self) -> None:
         """Frames to one and to all arrive in the order in which they were sent."""
@@ -236,6 +255,22 @@ class MeshTests(SynchronousTestCase):
             self.assertTrue(transport.aborted, greeting)
         self.assertEqual(user.told, [])
         self.assertEqual(list(mesh.nodes), [])
+
+    def test_late_greeting(self) -> None:
+        """Of two connections that cross, the one that is given up ends nothing, however late."""
+        other, _, _ = self.start(0, 2)
+        self.network.pump()
+        mesh, user, _ = self.start(1, 2)
+        self.network.pump()
+        told = list(user.told)
+        link = self.network.listening[1].buildProtocol(None)  # type: ignore[arg-type]
+        transport = Recorder()
+        link.makeConnection(transport)  # type: ignore[union-attr, arg-type]
+        greeting = frame(0, json.dumps([1, 0, other.node_id]).encode())
+        link.dataReceived(greeting)  # type: ignore[union-attr]
+        self.assertTrue(transport.aborted)
+        self.network.pump()
+        self.assertEqual((user.told, list(mesh.nodes)), (told, [other.node_id]))
 
     def test_failing_user(self) -> None:
         """What a user cannot make sense of is logged, and the connection goes on."""
