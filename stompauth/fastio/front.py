@@ -215,7 +215,12 @@ class FrontSite(StrictSite):
     """The resources of an application, some of them without twisted.web where that is right.
 
     :param resources: by their paths; see :meth:`.StompAuth.resources`.
+    :param clock: for the time-outs.
+    :param http_timeout: seconds that a whole request may take, and that a connection may be silent.
     :param fast_io: whether it may be without.
+    :param trusted_proxies: see :class:`.StrictSite`.
+    :ivar websocket: the WebSocket's resource, if it is among them.
+    :ivar tickets: the ticket endpoints, by their paths.
     """
 
     def __init__(

@@ -112,6 +112,7 @@ class Output:
     the output is blocked until that has written it: until then what comes is kept, up to a bound.
 
     :param protocol: whose it is.
+    :param turns: sends what has begun.
     :ivar begun: what this turn has written so far; nothing while blocked.
     """
 

@@ -387,7 +387,10 @@ class FastWebSocketProtocol(StompWebSocketProtocol):
 
 
 class FastWebSocketFactory(StompWebSocketFactory):
-    """Makes the fast protocols, and sends for all of them at the end of each turn."""
+    """Makes the fast protocols, and sends for all of them at the end of each turn.
+
+    :ivar turns: does that.
+    """
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class RequestHead:
     """What a client asks for (RFC 9112 sections 3 and 5).
 
+    :ivar method: such as ``GET``.
     :ivar target: as it came, with its query.
     :ivar version: such as ``HTTP/1.1``.
     :ivar headers: the values of each, in their order, by its name in lower case.

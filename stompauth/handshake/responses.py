@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Answer:
-    """What is to be answered, by whatever speaks HTTP here."""
+    """What is to be answered, by whatever speaks HTTP here; the body may hold a ticket.
+
+    :ivar status: of HTTP.
+    :ivar headers: by their names, but those that follow from the body or the connection.
+    :ivar body: the octets.
+    """
 
     status: int
     headers: dict[str, str]

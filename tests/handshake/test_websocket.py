@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from stompauth.errors import Unavailable
 from stompauth.handshake.admission import HandshakeRequest
+from stompauth.handshake.responses import json_answer
 from stompauth.handshake.site import PathRouter, StrictSite
 from stompauth.handshake.websocket import FRAME_COST
 from stompauth.interfaces import ITicketStore
@@ -634,6 +635,10 @@ class OriginlessTests(SynchronousTestCase):
 
 class SecrecyTests(SynchronousTestCase):
     """LG-1: nothing that logs a handshake logs what it is worth."""
+
+    def test_answer_repr(self) -> None:
+        """LG-1: the repr of an answer has no body: it may be a ticket."""
+        self.assertNotIn("secret", repr(json_answer({"ticket": "secret"}, is_secure=False)))
 
     def test_request_repr(self) -> None:
         """The repr of a handshake has no query."""
