@@ -102,9 +102,7 @@ class Rule:
 
         A condition on a captured segment does not hold where the destination has ``*`` there.
         """
-        return (
-            not self.authorities or not self.authorities.isdisjoint(principal.authorities)
-        ) and (
+        return self.has_authority(principal) and (
             not self.claims
             or all(condition.holds(principal, destination) for condition in self.claims)
         )
@@ -211,9 +209,7 @@ class Rules:
         if fitting is None:
             fitting = self._find_fitting(command, destination)
         for rule, decision in fitting:
-            if (
-                not rule.pattern.variables or rule.pattern.binds(destination, principal)
-            ) and rule.holds(principal, destination):
+            if rule.pattern.binds(destination, principal) and rule.holds(principal, destination):
                 return decision
         return self._no_rule
 

@@ -279,7 +279,7 @@ class Queues:
         ready = queue.ready
         while (delivery := queue.first()) is not None:
             message = delivery.message
-            if message.expires is not None and message.has_expired(self._now):
+            if message.has_expired(self._now):
                 self._bury(queue, queue.take(), "expired")
                 continue
             if not ready:

@@ -124,12 +124,10 @@ class SimpleBroker:
         destination = message.destination
         if destination.kind is Kind.TOPIC and not message.retain:
             # There is nothing to check but this.
-            if message.expires is not None:
-                self._check_clock(message)
+            self._check_clock(message)
             return self._topics.send(message)
         if destination.kind is Kind.QUEUE:
-            if message.expires is not None:
-                self._check_clock(message)
+            self._check_clock(message)
             self._queues.check_one(destination.path, message)
             self._queues.put(destination.path, message)
             return None

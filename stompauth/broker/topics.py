@@ -129,7 +129,7 @@ class Topics:
 
         :return: None when that is done, else a Deferred that fires when it is.
         """
-        if message.expires is not None and message.has_expired(self._now):
+        if message.has_expired(self._now):
             return None
         destination = message.destination
         if message.retain:
